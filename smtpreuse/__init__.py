@@ -1,0 +1,3 @@
+"""
+smtpreuse: an outbound SMTP delivery service that delivers many messages over each TLS connection.
+"""

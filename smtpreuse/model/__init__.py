@@ -1,0 +1,3 @@
+"""
+Values: frozen, without I/O and without a clock. Everything above speaks in them.
+"""
