@@ -1,0 +1,72 @@
+"""
+What is wrong with settings that are each right by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import TYPE_CHECKING
+
+from smtpreuse.errors import AddressError
+from smtpreuse.model.nexthop import Nexthop
+
+if TYPE_CHECKING:
+    from smtpreuse.config.settings import Settings
+
+SOCKET_PATH_LIMIT = 107
+"""Octets of a UNIX socket's path: C{sun_path} has 108 on Linux, one for the final NUL (unix(7))."""
+
+_TRANSPORTS = ("smtp", "discard", "error", "hold")
+
+
+def check(settings: Settings, wrong: Set[str]) -> Iterator[str]:
+    """
+    @param wrong: names of parameters that have a problem already: nothing is concluded from their values.
+    @return: one line for each problem.
+    """
+    if not wrong & {"control_socket", "queue_directory"}:
+        yield from _control_socket(settings)
+    if not wrong & {"minimal_backoff_time", "maximal_backoff_time"}:
+        yield from _backoff(settings)
+    if "transport_maps" not in wrong:
+        yield from _transports(settings)
+
+
+def _problem(settings: Settings, name: str, what: str, allowed: str) -> str:
+    return f"{settings.source(name)}: {name}: {what} (allowed: {allowed})"
+
+
+def _control_socket(settings: Settings) -> Iterator[str]:
+    octets = len(settings.control_socket.encode())
+    if octets > SOCKET_PATH_LIMIT:
+        what = f"a path of {octets} octets is too long for a UNIX socket: {settings.control_socket}"
+        yield _problem(settings, "control_socket", what, f"at most {SOCKET_PATH_LIMIT} octets")
+
+
+def _backoff(settings: Settings) -> Iterator[str]:
+    if settings.minimal_backoff_time > settings.maximal_backoff_time:
+        name = "minimal_backoff_time"
+        what = f"more than maximal_backoff_time: {settings.text(name)}"
+        yield _problem(settings, name, what, f"at most {settings.text('maximal_backoff_time')}")
+
+
+def _transports(settings: Settings) -> Iterator[str]:
+    for table, key, value in settings.transport_maps.items():
+        fault = transport_fault(value)
+        if fault:
+            what = f"{fault}, in {table} for {key or 'every key'}: {value}"
+            allowed = "smtp:nexthop, discard:, error:text, hold:text"
+            yield _problem(settings, "transport_maps", what, allowed)
+
+
+def transport_fault(value: str) -> str | None:
+    """What is wrong with the right-hand side of a transport table; L{None} when it is fine (transport(5))."""
+    transport, colon, nexthop = value.partition(":")
+    if not colon or transport not in _TRANSPORTS:
+        return "not a transport that works"
+    if transport == "smtp" and nexthop:
+        try:
+            Nexthop.parse(nexthop)
+        except AddressError as error:
+            return str(error)
+    return None
