@@ -1,0 +1,57 @@
+"""
+What L{Server<smtpreuse.smtp.server.Server>} tells of its client.
+
+Those that ask are L{MailFrom<smtpreuse.smtp.command.MailFrom>}, L{RcptTo<smtpreuse.smtp.command.RcptTo>},
+L{DataBegun} and L{ContentEnd}; the others are told and want nothing.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from smtpreuse.smtp.command import MailFrom, RcptTo
+
+
+@frozen
+class Hello:
+    """EHLO or HELO, answered already; it ended what transaction there was."""
+
+    name: str
+    esmtp: bool
+
+
+@frozen
+class DataBegun:
+    """DATA: asks whether content may be sent."""
+
+
+@frozen
+class ContentPart:
+    """Content, decoded; more will come."""
+
+    octets: bytes
+
+
+@frozen
+class ContentEnd:
+    """
+    The last of the content; asks what became of it.
+
+    @ivar offence: what was in the content that must not be (C{bare <LF>}), or L{None}; such content is to be refused.
+    """
+
+    octets: bytes
+    offence: str | None
+
+
+@frozen
+class Reset:
+    """RSET, answered already."""
+
+
+@frozen
+class Quit:
+    """The session is over, by QUIT or by an offence; what is to be written is there to be taken."""
+
+
+Event = Hello | MailFrom | RcptTo | DataBegun | ContentPart | ContentEnd | Reset | Quit
