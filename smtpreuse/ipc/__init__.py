@@ -1,0 +1,3 @@
+"""
+What crosses process borders, and what stands at them: descriptors and stream ends.
+"""
