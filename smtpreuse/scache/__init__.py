@@ -1,0 +1,3 @@
+"""
+The connection cache: keeps sessions at rest, watches them, and ends them politely.
+"""

@@ -1,0 +1,218 @@
+"""
+The books of the connection cache: which sessions rest, and which of them a request may have.
+
+It decides at once and returns what is to be closed; who holds the streams does it. It knows no clock, no stream and no
+network.
+
+Two indexes lead to a session, as in Postfix's scache(8): its key, and the destination it served. Of the endpoints of a
+destination the one that was used least recently is taken, so that a slow host, whose sessions are always the ones
+still open, does not draw all the mail (proto/CONNECTION_CACHE_README). Of the sessions of one key the last one saved
+is taken, so that those that are not needed come to their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from attrs import frozen
+
+from smtpreuse.model.reuse import Needs, ReuseKey, SessionFacts
+from smtpreuse.model.route import Site
+from smtpreuse.tls.carry import may_carry, worn_out
+
+
+@frozen(kw_only=True)
+class Resting:
+    """
+    One session at rest.
+
+    @ivar number: names it; unique, and the higher the later it was saved.
+    @ivar since: UNIX time at which it was saved.
+    @ivar until: UNIX time at which it ends if nobody wants it.
+    """
+
+    number: int
+    destination: str
+    site: Site
+    key: ReuseKey
+    facts: SessionFacts
+    since: float
+    until: float
+
+
+@frozen
+class Found:
+    """
+    @ivar session: what was taken out, or L{None}.
+    @ivar over: sessions that were met on the way and carry nothing any more; to be closed.
+    """
+
+    session: Resting | None
+    over: tuple[Resting, ...] = ()
+
+
+class Store:
+    """
+    The books.
+    """
+
+    def __init__(self, *, idle_limit: float, limit: int, limit_per_key: int, most_uses: int = 0) -> None:
+        """
+        @param idle_limit: seconds that a session may rest (C{smtp_connection_cache_time_limit}).
+        @param limit: sessions that may rest at a time (C{resting_session_limit}).
+        @param limit_per_key: sessions of equal keys that may rest at a time (C{resting_session_limit_per_key}).
+        @param most_uses: as L{may_carry} takes it (C{smtp_connection_reuse_count_limit}).
+        """
+        self._idle_limit = idle_limit
+        self._limit = limit
+        self._limit_per_key = limit_per_key
+        self._most_uses = most_uses
+        self._saved = 0
+        # All of them; within each the order is that of saving.
+        self._resting: dict[int, Resting] = {}
+        self._by_key: dict[ReuseKey, dict[int, Resting]] = {}
+        self._by_site: dict[Site, dict[int, Resting]] = {}
+        # Destination -> key -> until when it leads there; the key used least recently stands first.
+        self._destinations: dict[str, dict[ReuseKey, float]] = {}
+        # Those that lead nowhere any more are looked for at this UNIX time: seldom, for there may be many.
+        self._sweep = 0.0
+
+    def __len__(self) -> int:
+        return len(self._resting)
+
+    def __iter__(self) -> Iterator[Resting]:
+        return iter(self._resting.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"<Store {len(self._resting)} resting, {len(self._by_key)} keys, {len(self._by_site)} sites, "
+            f"{len(self._destinations)} destinations>"
+        )
+
+    def count(self, site: Site | None) -> int:
+        """How many sessions of this site (of all sites) rest."""
+        return len(self._resting) if site is None else len(self._by_site.get(site, ()))
+
+    def save(
+        self, destination: str, site: Site, key: ReuseKey, facts: SessionFacts, now: float
+    ) -> tuple[Resting, tuple[Resting, ...]]:
+        """
+        Enter a session.
+
+        @return: its entry, and all that is to be closed for it: itself when it carries nothing any more, and the least
+            useful ones where a limit was passed.
+        """
+        self._saved += 1
+        if not self._destinations:
+            self._sweep = now + self._idle_limit
+        session = Resting(
+            number=self._saved,
+            destination=destination,
+            site=site,
+            key=key,
+            facts=facts,
+            since=now,
+            until=min(now + self._idle_limit, facts.good_until),
+        )
+        if session.until <= now or worn_out(facts, now, most_uses=self._most_uses):
+            return session, (session,)
+        self._resting[session.number] = session
+        self._by_key.setdefault(key, {})[session.number] = session
+        self._by_site.setdefault(site, {})[session.number] = session
+        # An entry keeps its place: it moves by being used, not by how long its sessions are out.
+        self._destinations.setdefault(destination, {})[key] = now + self._idle_limit
+        over = self._shrink(self._by_key[key], self._limit_per_key)
+        return session, over + self._shrink(self._resting, self._limit)
+
+    def find_destination(self, destination: str, needs: Sequence[Needs], now: float) -> Found:
+        """
+        Take out a session that served this destination and may carry one of these needs.
+
+        @param needs: one for each candidate in question.
+        """
+        leads = self._destinations.get(destination)
+        if leads is None:
+            return Found(None)
+        wanted = {need.key: need for need in needs}
+        over: tuple[Resting, ...] = ()
+        for key in list(leads):
+            if leads[key] <= now:
+                self._forget(destination, key)
+            elif key in wanted:
+                found = self.find_endpoint(wanted[key], now)
+                over += found.over
+                if found.session is not None:
+                    leads[key] = leads.pop(key)
+                    return Found(found.session, over)
+        return Found(None, over)
+
+    def find_endpoint(self, needs: Needs, now: float) -> Found:
+        """Take out a session of exactly this key that may carry these needs."""
+        over: list[Resting] = []
+        taken: Resting | None = None
+        for session in reversed(self._by_key.get(needs.key, {}).values()):
+            if session.until <= now:
+                over.append(session)
+                continue
+            answer = may_carry(session.key, session.facts, needs, now, most_uses=self._most_uses)
+            if answer:
+                taken = session
+                break
+        for session in over if taken is None else (*over, taken):
+            self.remove(session)
+        return Found(taken, tuple(over))
+
+    def expire(self, now: float) -> tuple[Resting, ...]:
+        """Take out all whose time has come; to be closed."""
+        over = tuple(session for session in self._resting.values() if session.until <= now)
+        for session in over:
+            self.remove(session)
+        if now >= self._sweep:
+            self._sweep = now + self._idle_limit
+            for destination, leads in list(self._destinations.items()):
+                for key in [key for key, until in leads.items() if until <= now]:
+                    self._forget(destination, key)
+        return over
+
+    def next_expiry(self) -> float | None:
+        """UNIX time at which L{expire} has something to do; L{None} while the books are empty."""
+        times = [session.until for session in self._resting.values()]
+        if self._destinations:
+            times.append(self._sweep)
+        return min(times, default=None)
+
+    def drop(self, site: Site | None, keep: int) -> tuple[Resting, ...]:
+        """Take out the least useful sessions of a site (of all sites) until at most C{keep} rest; to be closed."""
+        return self._shrink(self._resting if site is None else self._by_site.get(site, {}), keep)
+
+    def remove(self, session: Resting) -> bool:
+        """
+        Take out this one.
+
+        @return: whether it was there.
+        """
+        if self._resting.pop(session.number, None) is None:
+            return False
+        of_key, of_site = self._by_key[session.key], self._by_site[session.site]
+        del of_key[session.number], of_site[session.number]
+        if not of_key:
+            del self._by_key[session.key]
+        if not of_site:
+            del self._by_site[session.site]
+        return True
+
+    def _shrink(self, sessions: dict[int, Resting], keep: int) -> tuple[Resting, ...]:
+        """The least useful session is the one whose end is the closest; of several, the one that was saved first."""
+        surplus = len(sessions) - keep
+        if surplus <= 0:
+            return ()
+        over = tuple(sorted(sessions.values(), key=lambda session: session.until)[:surplus])
+        for session in over:
+            self.remove(session)
+        return over
+
+    def _forget(self, destination: str, key: ReuseKey) -> None:
+        leads = self._destinations[destination]
+        del leads[key]
+        if not leads:
+            del self._destinations[destination]

@@ -1,0 +1,3 @@
+"""
+TLS without a network: what a handshake is made with, what it must show, and what may ride on it afterwards.
+"""

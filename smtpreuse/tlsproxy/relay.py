@@ -1,0 +1,153 @@
+"""
+The late bridge: between a plaintext end and a descriptor that travels to another process.
+
+It passes octets both ways and knows nothing of them. When one side does not take what the other brings, the other is
+not read any more, so that nothing grows here. Either side's end is the end of both, after what it said last was passed
+on.
+"""
+
+# ruff: noqa: N802  (names that Twisted has chosen)
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol as Structure
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from smtpreuse.interfaces import IStreamReceiver
+from smtpreuse.ipc.descriptor import Descriptor
+from smtpreuse.tlsproxy.plaintext import PlaintextEnd, ProxyReactor
+
+# How long either side may take nothing while something waits for it. The limits of who uses the plaintext end sooner
+# (the longest of Postfix's, smtp_data_done_timeout, is 600 s): the inner limit must be the longer one (Postfix,
+# 20180617).
+_STALL_LIMIT = 610.0
+
+
+class _AgentTransport(Structure):
+    """What we need of the transport toward the other process."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+
+@implementer(IStreamReceiver, IPushProducer)
+class Relay(Protocol):
+    """
+    The protocol on our end of the socketpair.
+    """
+
+    transport: _AgentTransport  # type: ignore[assignment]  # a UNIX transport; ITransport names only half of what it does
+
+    def __init__(self, reactor: ProxyReactor, plaintext: PlaintextEnd) -> None:
+        self._reactor = reactor
+        self._plaintext = plaintext
+        self._limit: IDelayedCall | None = None
+        self._gone = False
+
+    # Protocol: from the other process
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+        self._plaintext.attach(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._plaintext.write(data)
+        if self._plaintext.full:
+            self.transport.pauseProducing()
+            self._expect_progress(self._stalled)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._gone = True
+        self._progress()
+        self._plaintext.close()
+
+    # IStreamReceiver: from the network
+
+    def received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def ended(self, reason: str) -> None:
+        if self._gone:
+            return
+        self._progress()
+        self._expect_progress(self.transport.abortConnection)
+        self.transport.unregisterProducer()
+        self.transport.resumeProducing()
+        self.transport.loseConnection()
+
+    def drained(self) -> None:
+        self._progress()
+        self.transport.resumeProducing()
+
+    # IPushProducer: the other process does not read, or reads again
+
+    def pauseProducing(self) -> None:
+        self._plaintext.pause()
+
+    def resumeProducing(self) -> None:
+        self._plaintext.resume()
+
+    def stopProducing(self) -> None:
+        """The other process is gone; C{connectionLost} follows."""
+
+    # inside
+
+    def _expect_progress(self, otherwise: Callable[[], object]) -> None:
+        if self._limit is None:
+            self._limit = self._reactor.callLater(_STALL_LIMIT, otherwise)
+
+    def _progress(self) -> None:
+        limit, self._limit = self._limit, None
+        if limit is not None and limit.active():
+            limit.cancel()
+
+    def _stalled(self) -> None:
+        self._limit = None
+        self._plaintext.abort()
+
+
+class TLSProxyFactory(Factory):
+    """
+    Makes the relay for one plaintext end.
+    """
+
+    noisy = False
+
+    def __init__(self, reactor: ProxyReactor, plaintext: PlaintextEnd) -> None:
+        self._reactor = reactor
+        self._plaintext = plaintext
+
+    def buildProtocol(self, addr: IAddress | None) -> Relay:
+        return Relay(self._reactor, self._plaintext)
+
+
+def bridge(reactor: ProxyReactor, plaintext: PlaintextEnd) -> Descriptor:
+    """
+    Relay this plaintext end from now on.
+
+    @return: the other end, to be given to whoever carries on.
+    @raise OSError: when there is no descriptor left.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        reactor.adoptStreamConnection(ours.fileno(), ours.family, TLSProxyFactory(reactor, plaintext))
+    return Descriptor.of(theirs)

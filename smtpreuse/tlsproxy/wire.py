@@ -1,0 +1,172 @@
+"""
+One socket, and the TLS that is spoken on it.
+
+OpenSSL works on memory, not on the socket: after a failed write there it would not read any more what the peer said
+last (OpenSSL 4.0). It knows no reactor: whoever calls knows when the socket is ready.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+
+from OpenSSL import SSL, crypto
+
+from smtpreuse.model.tlsfacts import TLSResult
+from smtpreuse.tlsproxy.openssl import clear_errors
+
+# As much as Twisted's transports read and write at a time; four records of TLS (RFC 8446 section 5.1).
+_CHUNK = 65536
+# What four records need beyond their plaintext, and what OpenSSL may have to say besides.
+_OVERHEAD = 4096
+
+
+class Wire:
+    """
+    @ivar blocked: whether octets wait for the socket to take them.
+    @ivar fetched: how many octets came so far.
+    """
+
+    def __init__(self, connection: SSL.Connection, sock: socket.socket) -> None:
+        self.blocked = False
+        self.fetched = 0
+        self._connection = connection
+        self._socket = sock
+        self._outgoing = memoryview(b"")
+
+    def fileno(self) -> int:
+        """The socket's number."""
+        return self._socket.fileno()
+
+    def handshake(self) -> bool:
+        """
+        Get on with the handshake.
+
+        @return: whether it is finished.
+        @raise SSL.Error: when it failed.
+        @raise OSError: when the socket failed.
+        """
+        clear_errors()
+        finished = True
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            finished = False
+        except SSL.Error:
+            # Our alert is to go out; that nobody takes it says less than what failed.
+            with suppress(OSError):
+                self._collect(_CHUNK)
+                self.flush()
+            raise
+        self._collect(_CHUNK)
+        self.flush()
+        return finished
+
+    def shown(self) -> TLSResult:
+        """What the handshake showed."""
+        connection = self._connection
+        chain = connection.get_peer_cert_chain() or []
+        return TLSResult(
+            protocol=connection.get_protocol_version_name(),
+            cipher=connection.get_cipher_name() or "",
+            bits=connection.get_cipher_bits() or 0,
+            # As DER without a look inside: cryptography refuses odd certificates that OpenSSL takes.
+            chain=tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain),
+        )
+
+    def fetch(self) -> bool:
+        """
+        Take what the socket has.
+
+        @return: whether more may follow.
+        @raise OSError: when the socket failed.
+        """
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False
+        self._connection.bio_write(data)
+        self.fetched += len(data)
+        return True
+
+    def decrypted(self) -> bytes | None:
+        """
+        The next octets of plaintext, L{None} when more must be fetched for them.
+
+        @raise SSL.Error: when TLS ended, in good order or not.
+        """
+        clear_errors()
+        try:
+            return self._connection.recv(_CHUNK)
+        except SSL.WantReadError:
+            return None
+
+    def send(self, data: memoryview) -> memoryview:
+        """
+        Send plaintext as long as the socket takes it.
+
+        @return: what was not looked at yet.
+        @raise SSL.Error: when TLS failed.
+        @raise OSError: when the socket failed.
+        """
+        clear_errors()
+        while data and not self.blocked:
+            chunk, data = data[:_CHUNK], data[_CHUNK:]
+            size = len(chunk)
+            while chunk:
+                chunk = chunk[self._connection.send(chunk) :]
+            self._collect(size)
+            self.flush()
+        return data
+
+    def flush(self) -> None:
+        """
+        Send what waits.
+
+        @raise OSError: when the socket failed.
+        """
+        while self._outgoing:
+            try:
+                self._outgoing = self._outgoing[self._socket.send(self._outgoing) :]
+            except BlockingIOError:
+                break
+        self.blocked = bool(self._outgoing)
+
+    def notify(self) -> None:
+        """Send close_notify, once, as far as the socket takes it."""
+        clear_errors()
+        try:
+            self._connection.shutdown()
+            self._collect(_CHUNK)
+            self.flush()
+        except (SSL.Error, OSError):
+            # It has failed already: there is nobody to take leave of.
+            clear_errors()
+
+    def shutdown(self) -> None:
+        """
+        Say that nothing follows.
+
+        @raise OSError: when the socket failed.
+        """
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Close the socket with a reset."""
+        # l_onoff and l_linger of struct linger (socket(7)): nothing is sent any more, the peer gets a RST.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def _collect(self, size: int) -> None:
+        try:
+            made = self._connection.bio_read(size + _OVERHEAD)
+        except SSL.WantReadError:
+            return
+        self._outgoing = memoryview(bytes(self._outgoing) + made) if self._outgoing else memoryview(made)

@@ -1,0 +1,205 @@
+"""
+Tests of L{smtpreuse.scache.store}.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpreuse.model.policy import Level
+from smtpreuse.model.reuse import Plaintext
+from smtpreuse.model.route import Site
+from smtpreuse.scache.store import Resting, Store
+from smtpreuse.tls.carry import may_carry
+from tests.conformance_cache import SITE, START, facts, key, needs
+
+OTHER = Site(name="other.example.com")
+
+
+class StoreTests(SynchronousTestCase):
+    """
+    The books decide at once, return what is to be closed, and are empty when nothing rests.
+    """
+
+    def setUp(self) -> None:
+        self.store = Store(idle_limit=15.0, limit=100, limit_per_key=20)
+
+    def save(self, now: float = START, destination: str = "example.com", **values: object) -> Resting:
+        """Save what is to stay."""
+        session, over = self.store.save(
+            destination, SITE, values.get("of") or key(), values.get("proved") or facts(), now
+        )
+        self.assertEqual(over, ())
+        return session
+
+    def test_entry(self) -> None:
+        """An entry says since when and until when it rests, and is numbered in the order of saving."""
+        first, second = self.save(), self.save(START + 1, proved=facts(good_until=START + 3))
+        self.assertEqual((first.since, first.until, first.destination, first.site), (START, START + 15, "example.com", SITE))
+        self.assertEqual((second.since, second.until), (START + 1, START + 3))
+        self.assertLess(first.number, second.number)
+        self.assertEqual(list(self.store), [first, second])
+        self.assertEqual((len(self.store), self.store.count(None), self.store.count(SITE)), (2, 2, 2))
+        self.assertEqual(self.store.count(OTHER), 0)
+
+    def test_repr(self) -> None:
+        """Its representation counts."""
+        self.save()
+        self.save(of=key("192.0.2.2"))
+        self.save(destination="example.test")
+        self.assertEqual(repr(self.store), "<Store 3 resting, 2 keys, 1 sites, 2 destinations>")
+
+    def test_remove(self) -> None:
+        """What is removed is gone from every index; what is not there is no error."""
+        session = self.save()
+        self.assertTrue(self.store.remove(session))
+        self.assertFalse(self.store.remove(session))
+        self.assertIsNone(self.store.find_endpoint(needs(), START).session)
+        self.assertEqual(repr(self.store), "<Store 0 resting, 0 keys, 0 sites, 1 destinations>")
+
+    def test_time_is_up(self) -> None:
+        """A session's last moment is not its any more, to the tick; what is late comes back to be closed."""
+        session = self.save()
+        self.assertEqual(self.store.expire(START + 14.999), ())
+        found = self.store.find_endpoint(needs(), START + 15)
+        self.assertEqual((found.session, found.over), (None, (session,)))
+        again = self.save()
+        found = self.store.find_destination("example.com", [needs()], START + 14.999)
+        self.assertEqual((found.session, found.over), (again, ()))
+        last = self.save()
+        self.assertEqual(self.store.expire(START + 15), (last,))
+
+    def test_next_expiry(self) -> None:
+        """The next expiry is that of the session that ends first; none while the books are empty."""
+        self.assertIsNone(self.store.next_expiry())
+        self.save()
+        self.assertEqual(self.store.next_expiry(), START + 15)
+        self.save(proved=facts(good_until=START + 4))
+        self.assertEqual(self.store.next_expiry(), START + 4)
+        self.store.expire(START + 15)
+        self.store.expire(START + 30)
+        self.assertIsNone(self.store.next_expiry())
+
+    def test_destinations_expire(self) -> None:
+        """A destination leads to an endpoint for as long as a session could rest, from when it was last served there."""
+        self.save()
+        self.assertIsNotNone(self.store.find_endpoint(needs(), START + 1).session)
+        self.save(START + 10, "example.test")
+        found = self.store.find_destination("example.com", [needs()], START + 15)
+        self.assertIsNone(found.session, "it served example.com 15 seconds ago")
+        self.assertIsNotNone(self.store.find_destination("example.test", [needs()], START + 15).session)
+
+    def test_destinations_are_forgotten(self) -> None:
+        """What leads nowhere does not stay in memory."""
+        for number in range(50):
+            self.save(START, f"{number}.example.com", of=key(f"192.0.2.{number}"))
+        self.store.expire(START + 15)
+        self.store.expire(START + 30)
+        self.assertEqual(repr(self.store), "<Store 0 resting, 0 keys, 0 sites, 0 destinations>")
+
+    def test_refreshed_destination(self) -> None:
+        """A destination that is served again leads there again for the whole time."""
+        self.save()
+        self.store.find_endpoint(needs(), START + 10)
+        self.save(START + 10)
+        self.assertIsNotNone(self.store.find_destination("example.com", [needs()], START + 24.9).session)
+
+    def test_over_on_the_way(self) -> None:
+        """A look-up by destination passes what is over, returns it, and finds what is behind it."""
+        late = self.save(proved=facts(good_until=START + 1))
+        good = self.save(of=key("192.0.2.2"))
+        found = self.store.find_destination("example.com", [needs(), needs(key("192.0.2.2"))], START + 2)
+        self.assertEqual((found.session, found.over), (good, (late,)))
+
+    def test_unknown(self) -> None:
+        """What was never saved is not found."""
+        found = self.store.find_destination("example.com", [needs()], START)
+        self.assertEqual((found.session, found.over), (None, ()))
+        found = self.store.find_endpoint(needs(), START)
+        self.assertEqual((found.session, found.over), (None, ()))
+
+    def test_level(self) -> None:
+        """A request that must be encrypted does not ride on plaintext; one that need not does."""
+        self.save(proved=facts(tls=None, plaintext=Plaintext.NOT_OFFERED))
+        self.assertIsNone(self.store.find_endpoint(needs(level=Level.ENCRYPT), START).session)
+        self.assertIsNone(self.store.find_destination("example.com", [needs(level=Level.ENCRYPT)], START).session)
+        self.assertIsNotNone(self.store.find_destination("example.com", [needs()], START).session)
+
+    def test_plaintext_fallback(self) -> None:
+        """A session that fell back to plaintext served its one request: it does not rest."""
+        for reason in (Plaintext.FAILED, Plaintext.REFUSED):
+            session, over = self.store.save("example.com", SITE, key(), facts(tls=None, plaintext=reason), START)
+            self.assertEqual(over, (session,))
+        self.assertEqual(len(self.store), 0)
+
+    def test_dropped_in_order(self) -> None:
+        """The session whose end is the closest goes first; of several that end together, the one saved first."""
+        a, b = self.save(), self.save()
+        c = self.save(proved=facts(good_until=START + 5))
+        self.assertEqual(self.store.drop(SITE, 3), ())
+        self.assertEqual(self.store.drop(SITE, 1), (c, a))
+        self.assertEqual(self.store.drop(OTHER, 0), ())
+        self.assertEqual(self.store.drop(None, 0), (b,))
+
+
+_ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["save", "destination", "endpoint", "expire", "drop", "pass"]),
+        st.integers(0, 3),
+        st.integers(0, 2),
+        st.integers(0, 20),
+    ),
+    max_size=60,
+)
+
+
+class AnyHistoryTests(SynchronousTestCase):
+    """
+    Whatever happens, no session is lost from the books, given away twice, or given to who may not have it.
+    """
+
+    @given(_ACTIONS)
+    def test_accounts(self, actions: list[tuple[str, int, int, int]]) -> None:
+        """What was saved is resting, or came back exactly once; what was found may carry what it was found for."""
+        store = Store(idle_limit=15.0, limit=6, limit_per_key=3, most_uses=8)
+        now = START
+        saved: set[int] = set()
+        back: list[int] = []
+        for action, number, other, amount in actions:
+            this = key(f"192.0.2.{number}")
+            destination = f"{other}.example.com"
+            site = (SITE, OTHER)[other % 2]
+            if action == "save":
+                session, over = store.save(destination, site, this, facts(uses=amount // 2, good_until=now + amount), now)
+                saved.add(session.number)
+                back += [one.number for one in over]
+            elif action in ("destination", "endpoint"):
+                wanted = needs(this, size=amount * 1000, connection_reuse=amount != 3)
+                if action == "endpoint":
+                    found = store.find_endpoint(wanted, now)
+                else:
+                    found = store.find_destination(destination, [wanted], now)
+                back += [one.number for one in found.over]
+                if found.session is not None:
+                    back.append(found.session.number)
+                    self.assertGreater(found.session.until, now)
+                    self.assertTrue(may_carry(found.session.key, found.session.facts, wanted, now, most_uses=8))
+            elif action == "expire":
+                back += [one.number for one in store.expire(now)]
+                self.assertTrue(all(one.until > now for one in store))
+            elif action == "drop":
+                where = None if amount > 10 else site
+                back += [one.number for one in store.drop(where, other)]
+                self.assertLessEqual(store.count(where), other)
+            else:
+                now += amount
+            resting = [one.number for one in store]
+            self.assertEqual(len(back), len(set(back)))
+            self.assertEqual(set(back) | set(resting), saved)
+            self.assertEqual(set(back) & set(resting), set())
+            self.assertEqual(store.count(SITE) + store.count(OTHER), len(resting))
+            self.assertLessEqual(len(resting), 6)
+            for one in store:
+                self.assertLessEqual(sum(same.key == one.key for same in store), 3)
