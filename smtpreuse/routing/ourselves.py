@@ -1,0 +1,78 @@
+"""
+Whether a server that mail is to go to is this service.
+
+Source: C{smtp_find_self} of Postfix's C{smtp_addr.c}, with the addresses and ports that we really listen on: another
+mail server may well run on this host beside us, and mail for it is no loop.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Iterable
+
+from smtpreuse.model.nexthop import Endpoint, parsed_address
+
+_FIELDS = re.compile(r"(?<!\\):")
+_WILDCARDS = {"tcp": "0.0.0.0", "tcp6": "::", "ssl": "0.0.0.0"}
+
+
+def listening(texts: Iterable[str]) -> list[Endpoint]:
+    """
+    The addresses and ports of those of Twisted's endpoint descriptions that name them; C{0.0.0.0} and C{::} for all.
+    """
+    found: list[Endpoint] = []
+    for text in texts:
+        kind, *fields = (field.replace("\\:", ":") for field in _FIELDS.split(text))
+        named = dict(field.split("=", 1) for field in fields if "=" in field)
+        port = named.get("port") or next((field for field in fields if "=" not in field), "")
+        address = parsed_address(named.get("interface") or _WILDCARDS.get(kind, ""))
+        if address is not None and port.isascii() and port.isdigit() and int(port):
+            found.append(Endpoint(address, int(port)))
+    return found
+
+
+def is_local(address: str) -> bool:
+    """Whether this address is one of this host's: then, and only then, can a socket be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+class Ourselves:
+    """What this service is known by: its name, and where it listens."""
+
+    def __init__(self, name: str, listens: Iterable[Endpoint], local: Callable[[str], bool] = is_local) -> None:
+        """
+        @param name: C{myhostname}.
+        @param listens: addresses and ports; C{0.0.0.0} and C{::} stand for all of this host.
+        @param local: whether an address is one of this host's.
+        """
+        self._name = name.lower()
+        self._listens = frozenset(listens)
+        self._ports = frozenset(endpoint.port for endpoint in self._listens)
+        # A socket bound to "::" takes IPv4 as well.
+        wildcards = [endpoint for endpoint in self._listens if ipaddress.ip_address(endpoint.address).is_unspecified]
+        self._everywhere = frozenset((endpoint.port, False) for endpoint in wildcards) | frozenset(
+            (endpoint.port, True) for endpoint in wildcards if endpoint.ipv6
+        )
+        self._local = local
+
+    def may_be(self, port: int) -> bool:
+        """Whether a server at this port can be us at all."""
+        return port in self._ports
+
+    def are(self, host: str, port: int) -> bool:
+        """Whether this is our name at a port of ours."""
+        return port in self._ports and host == self._name
+
+    def listen_at(self, endpoint: Endpoint) -> bool:
+        """Whether a connection to this endpoint would be one to ourselves."""
+        if endpoint in self._listens:
+            return True
+        return (endpoint.port, endpoint.ipv6) in self._everywhere and self._local(endpoint.address)

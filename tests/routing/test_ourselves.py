@@ -1,0 +1,72 @@
+"""
+Tests of L{smtpreuse.routing.ourselves}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpreuse.model.nexthop import Endpoint
+from smtpreuse.routing.ourselves import Ourselves, is_local, listening
+
+
+class ListeningTests(SynchronousTestCase):
+    """Endpoint descriptions tell where we listen."""
+
+    def test_forms(self) -> None:
+        """TCP in its forms; what has no address, or port 0, is left out."""
+        self.assertEqual(
+            listening([
+                "tcp:2525:interface=127.0.0.1", "tcp:25", "tcp:port=26:interface=\\:\\:1", "tcp6:27", "ssl:465",
+                "unix:/run/x", "tcp:0", "systemd:domain=INET:name=smtp", "tcp:smtp", "tcp:interface=127.0.0.1",
+            ]),
+            [
+                Endpoint("127.0.0.1", 2525), Endpoint("0.0.0.0", 25), Endpoint("::1", 26), Endpoint("::", 27),
+                Endpoint("0.0.0.0", 465),
+            ],
+        )
+
+
+class IsLocalTests(SynchronousTestCase):
+    """Whether an address is this host's."""
+
+    def test_both(self) -> None:
+        """Loopback is, a documentation address is not."""
+        self.assertTrue(is_local("127.0.0.1"))
+        self.assertFalse(is_local("192.0.2.1"))
+        self.assertFalse(is_local("2001:db8::1"))
+
+
+class OurselvesTests(SynchronousTestCase):
+    """A server is ourselves where we listen, and nowhere else."""
+
+    def ourselves(self, *listens: Endpoint) -> Ourselves:
+        """With 192.0.2.1 and 2001:db8::1 as addresses of this host."""
+        return Ourselves("Host.example.com", listens, lambda address: address in ("192.0.2.1", "2001:db8::1"))
+
+    def test_exact(self) -> None:
+        """Address and port must both be ours: another server may run on this host."""
+        us = self.ourselves(Endpoint("127.0.0.1", 2525))
+        self.assertTrue(us.listen_at(Endpoint("127.0.0.1", 2525)))
+        self.assertFalse(us.listen_at(Endpoint("127.0.0.1", 25)))
+        self.assertFalse(us.listen_at(Endpoint("192.0.2.1", 2525)))
+
+    def test_everywhere(self) -> None:
+        """A wildcard stands for every address of this host; that of IPv6 for IPv4 too."""
+        us = self.ourselves(Endpoint("0.0.0.0", 25))
+        self.assertTrue(us.listen_at(Endpoint("192.0.2.1", 25)))
+        self.assertFalse(us.listen_at(Endpoint("192.0.2.2", 25)))
+        self.assertFalse(us.listen_at(Endpoint("2001:db8::1", 25)))
+        self.assertFalse(us.listen_at(Endpoint("192.0.2.1", 26)))
+        us = self.ourselves(Endpoint("::", 25))
+        self.assertTrue(us.listen_at(Endpoint("192.0.2.1", 25)))
+        self.assertTrue(us.listen_at(Endpoint("2001:db8::1", 25)))
+
+    def test_name(self) -> None:
+        """Our name is us at our port alone."""
+        us = self.ourselves(Endpoint("0.0.0.0", 25))
+        self.assertTrue(us.are("host.example.com", 25))
+        self.assertFalse(us.are("host.example.com", 26))
+        self.assertFalse(us.are("mail.example.com", 25))
+        self.assertTrue(us.may_be(25))
+        self.assertFalse(us.may_be(26))
