@@ -1,0 +1,3 @@
+"""
+The queue: what is stored until it is delivered, when it is tried, and what becomes of it.
+"""

@@ -1,0 +1,148 @@
+"""
+Makes non-delivery notifications (RFC 3464 in a multipart/report of RFC 6522), as Postfix's bounce(8) sends them.
+
+Pure: it gets values and the head of the message, and gives back a message. It knows nothing of the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email.utils import formatdate
+
+from attrs import frozen
+
+from smtpreuse.model.content import Content, FileContent, MemoryContent
+from smtpreuse.model.delivery import Outcome
+from smtpreuse.model.message import Body
+
+# Postfix returns up to bounce_size_limit octets of the message; the header alone of anything larger.
+RETURNED_OCTETS = 50000
+
+
+@frozen(kw_only=True)
+class Notice:
+    """
+    What a notification tells.
+
+    @ivar queue_id: of the notification itself.
+    @ivar original_id: of the message that failed.
+    @ivar arrived: UNIX time of that message.
+    @ivar now: UNIX time.
+    """
+
+    queue_id: str
+    original_id: str
+    sender: str
+    arrived: float
+    now: float
+    reporter: str
+    relay: str
+    body: Body
+    failed: Sequence[Outcome]
+
+
+def excerpt(content: Content) -> tuple[bytes, bool]:
+    """
+    What is returned of a message.
+
+    @return: the octets, and whether they are the whole message (else its header only).
+    """
+    if isinstance(content, FileContent):
+        with open(content.path, "rb") as file:
+            octets = file.read(RETURNED_OCTETS + 1)
+    else:
+        octets = content.octets
+    if content.size <= RETURNED_OCTETS:
+        return octets, True
+    header, found, _ = octets[:RETURNED_OCTETS].partition(b"\r\n\r\n")
+    return (header + b"\r\n" if found else header.rpartition(b"\r\n")[0] + b"\r\n"), False
+
+
+def compose(notice: Notice, returned: bytes, *, whole: bool) -> MemoryContent:
+    """
+    The notification's content.
+
+    @param returned: from L{excerpt}.
+    """
+    boundary = f"{notice.queue_id}.{int(notice.now)}/{notice.reporter}"
+    eight_bit = not returned.isascii()
+    encoding = "8bit" if eight_bit else "7bit"
+    head = [
+        f"Date: {formatdate(notice.now, localtime=True)}",
+        f"From: MAILER-DAEMON@{notice.reporter} (Mail Delivery System)",
+        "Subject: Undelivered Mail Returned to Sender",
+        f"To: {notice.sender}",
+        "Auto-Submitted: auto-replied",
+        f"Message-Id: <{notice.queue_id}@{notice.reporter}>",
+        "MIME-Version: 1.0",
+        f'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"',
+        f"Content-Transfer-Encoding: {encoding}",
+        "",
+        "This is a MIME-encapsulated message.",
+        "",
+    ]
+    explained = [
+        f"--{boundary}",
+        "Content-Description: Notification",
+        "Content-Type: text/plain; charset=us-ascii",
+        "",
+        f"This is the mail system at host {notice.reporter}.",
+        "",
+        "Your message could not be delivered to one or more recipients. It is",
+        "attached below, or its header where it is large.",
+        "",
+        *(line for outcome in notice.failed for line in _told(outcome)),
+    ]
+    machine = [
+        f"--{boundary}",
+        "Content-Description: Delivery report",
+        "Content-Type: message/delivery-status",
+        "",
+        f"Reporting-MTA: dns; {notice.reporter}",
+        f"X-Smtpreuse-Queue-ID: {notice.original_id}",
+        f"X-Smtpreuse-Sender: rfc822; {notice.sender}",
+        f"Arrival-Date: {formatdate(notice.arrived, localtime=True)}",
+        "",
+        *(line for outcome in notice.failed for line in _status(outcome, notice.relay)),
+    ]
+    kind = "message/rfc822" if whole else "text/rfc822-headers"
+    attached = [
+        f"--{boundary}",
+        f"Content-Description: Undelivered Message{'' if whole else ' Headers'}",
+        f"Content-Type: {kind}",
+        f"Content-Transfer-Encoding: {encoding}",
+        "",
+        "",
+    ]
+    text = "\r\n".join([*head, *explained, *machine, *attached])
+    return MemoryContent(b"%s%s\r\n--%s--\r\n" % (text.encode("ascii", "replace"), returned, boundary.encode()))
+
+
+def _told(outcome: Outcome) -> list[str]:
+    """For people, folded to lines of at most 76 octets where words allow."""
+    words, lines, line = _printable(outcome.text).split(), [], f"<{outcome.recipient.address}>:"
+    for word in words:
+        if len(line) + 1 + len(word) > 76:
+            lines.append(line)
+            line = f"   {word}"
+        else:
+            line = f"{line} {word}"
+    return [*lines, line, ""]
+
+
+def _status(outcome: Outcome, relay: str) -> list[str]:
+    recipient, fields = outcome.recipient, []
+    fields.append(f"Final-Recipient: rfc822; {recipient.address}")
+    if recipient.original:
+        fields.append(f"Original-Recipient: rfc822; {recipient.original}")
+    fields += ["Action: failed", f"Status: 5{outcome.status[1:]}"]
+    if outcome.reply is not None:
+        host = relay.partition("[")[0]
+        fields += [f"Remote-MTA: dns; {host}", f"Diagnostic-Code: smtp; {_printable(outcome.reply.text)[:900]}"]
+    else:
+        fields.append(f"Diagnostic-Code: X-Smtpreuse; {_printable(outcome.text)[:900]}")
+    return [*fields, ""]
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isascii() and each.isprintable() else "?" for each in text)

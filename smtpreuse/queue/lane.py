@@ -1,0 +1,94 @@
+"""
+The queue's side of a lane.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from zope.interface import implementer
+
+from smtpreuse.interfaces import ILane
+from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn
+from smtpreuse.model.reuse import Carrier
+from smtpreuse.model.route import Site
+from smtpreuse.queue.line import Job
+from smtpreuse.queue.sitequeue import SiteQueue
+
+# A request that the lane's session may not carry waits for as many transactions at most.
+STARVING_AFTER = 50
+
+
+class _Dispatcher(Protocol):
+    """What a lane needs of the dispatcher."""
+
+    def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | None: ...
+
+    async def prepared(self, job: Job) -> DeliveryRequest | None: ...
+
+    def reported(self, lane: QueueLane, job: Job, report: DeliveryReport) -> None: ...
+
+    def ended(self, lane: QueueLane, jobs: list[Job]) -> None: ...
+
+
+@implementer(ILane)
+class QueueLane:
+    """
+    @ivar queue: of its site.
+    @ivar jobs: what it was given and has not reported, by ticket.
+    @ivar destination: nexthop domain of the last request it was given.
+    """
+
+    def __init__(self, queue: SiteQueue, dispatcher: _Dispatcher) -> None:
+        self.queue = queue
+        self.jobs: dict[int, Job] = {}
+        self.destination = ""
+        self._dispatcher = dispatcher
+        self._given: deque[float] = deque(maxlen=STARVING_AFTER)
+
+    @property
+    def site(self) -> Site:
+        """Whose work it gives."""
+        return self.queue.site
+
+    @property
+    def keep(self) -> int:
+        """How many sessions may rest beside those at work."""
+        return max(0, self.queue.window.size - self.queue.lanes)
+
+    def patience(self, now: float) -> float:
+        """How long a request of another kind may have waited before it goes first, in seconds."""
+        return now - self._given[0] if len(self._given) == STARVING_AFTER else float("inf")
+
+    @property
+    def had_its_share(self) -> bool:
+        """Whether it has worked for long enough to make room where others wait for a lane."""
+        return len(self._given) == STARVING_AFTER
+
+    def gave(self, now: float) -> None:
+        """A request was given."""
+        self._given.append(now)
+
+    async def next(self, carrier: Carrier | None, most: int) -> Turn:
+        lingered = False
+        while True:
+            picked = self._dispatcher.pick(self, carrier, lingered=lingered)
+            if isinstance(picked, Turn):
+                return picked
+            if picked is None:
+                await self.queue.linger()
+                lingered = True
+                continue
+            request = await self._dispatcher.prepared(picked)
+            if request is not None:
+                self.jobs[request.ticket] = picked
+                return Turn(requests=(request,))
+
+    def report(self, report: DeliveryReport) -> None:
+        self._dispatcher.reported(self, self.jobs.pop(report.ticket), report)
+
+    def over(self, reason: str) -> None:
+        jobs = list(self.jobs.values())
+        self.jobs.clear()
+        self._dispatcher.ended(self, jobs)

@@ -1,0 +1,184 @@
+"""
+Brings due recipients from the spool into memory: as many of each hop as can soon be used, the hops in turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from smtpreuse.errors import SpoolError
+from smtpreuse.interfaces import ISpool
+from smtpreuse.model.message import Message
+from smtpreuse.queue.hop import Hop
+
+# Hops that are asked for at once when the spool is searched for what is due.
+PAGE = 1000
+RETRY_AFTER = 1.0
+
+
+class _Dispatcher(Protocol):
+    """What the loader needs of the dispatcher."""
+
+    @property
+    def full(self) -> bool: ...
+
+    def hop(self, text: str) -> Hop: ...
+
+    def room(self, hop: Hop) -> int: ...
+
+    def take_up(self, hop: Hop, message: Message) -> None: ...
+
+    def tidy(self) -> None: ...
+
+
+class Loader:
+    """Looks for what has become due, and loads it."""
+
+    log = Logger()
+
+    def __init__(self, spool: ISpool, clock: IReactorTime, dispatcher: _Dispatcher, most: int) -> None:
+        """
+        @param most: recipients that are loaded at once.
+        """
+        self._spool = spool
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._most = most
+        self._every = 0.0
+        self._since = float("-inf")
+        self._hungry: deque[Hop] = deque()
+        self._feeding = False
+        self._searching = False
+        self._again = False
+        self._stopped = True
+        self._timer: IDelayedCall | None = None
+
+    def start(self, every: float) -> None:
+        """
+        Search now, and then again and again.
+
+        @param every: seconds.
+        """
+        self._every = every
+        self._stopped = False
+        self._search()
+
+    def stop(self) -> None:
+        """Load nothing more."""
+        self._stopped = True
+        self._hungry.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def rescan(self) -> None:
+        """Anything may be due now."""
+        self._since = float("-inf")
+        if self._searching:
+            self._again = True
+        elif not self._stopped:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._search()
+
+    def want(self, hop: Hop) -> None:
+        """This hop has due recipients in the spool, and room for them."""
+        if not hop.hungry and not self._stopped:
+            hop.hungry = True
+            self._hungry.append(hop)
+            self.feed()
+
+    # Searching
+
+    def _search(self) -> None:
+        self._timer = None
+        self._searching = True
+        Deferred.fromCoroutine(self._searched()).addErrback(
+            lambda failure: self.log.failure("search for due mail failed", failure=failure)
+        ).addBoth(self._searched_all)
+
+    async def _searched(self) -> None:
+        since, until, after = self._since, self._clock.seconds(), ""
+        try:
+            while not self._stopped:
+                texts = await self._spool.nexthops(since, until, after, PAGE)
+                for text in texts:
+                    hop = self._dispatcher.hop(text)
+                    hop.backlog = True
+                    self.want(hop)
+                if len(texts) < PAGE:
+                    break
+                after = texts[-1]
+            self._since = until
+        except SpoolError as error:
+            self.log.error("queue cannot be searched: {reason}", reason=str(error))
+        self._dispatcher.tidy()
+
+    def _searched_all(self, _: object) -> None:
+        self._searching = False
+        if self._stopped:
+            return
+        if self._again:
+            self._again = False
+            self._since = float("-inf")
+            self._search()
+        else:
+            self._timer = self._clock.callLater(self._every, self._search)
+
+    # Loading
+
+    def feed(self) -> None:
+        """There may be room again."""
+        if not self._feeding and self._hungry and not self._stopped and not self._dispatcher.full:
+            self._feeding = True
+            Deferred.fromCoroutine(self._fed()).addErrback(
+                lambda failure: self.log.failure("loading due mail failed", failure=failure)
+            ).addBoth(self._fed_all)
+
+    async def _fed(self) -> None:
+        while self._hungry and not self._stopped:
+            if self._dispatcher.full:
+                return
+            hop = self._hungry.popleft()
+            hop.hungry = False
+            room = min(self._dispatcher.room(hop), self._most)
+            if room > 0:
+                await self._load(hop, room)
+
+    async def _load(self, hop: Hop, room: int) -> None:
+        hop.backlog = False
+        hop.loading = True
+        hop.meanwhile.clear()
+        try:
+            messages = await self._spool.due(hop.text, room, self._clock.seconds(), hop.rows)
+        except SpoolError as error:
+            self.log.error("due mail cannot be loaded: {reason}", reason=str(error))
+            hop.backlog = True
+            self._clock.callLater(RETRY_AFTER, self.want, hop)
+            return
+        finally:
+            hop.loading = False
+        if self._stopped:
+            return
+        loaded = sum(len(message.recipients) for message in messages)
+        known = frozenset(hop.meanwhile)
+        for message in messages:
+            if known.isdisjoint(each.row for each in message.recipients):
+                self._dispatcher.take_up(hop, message)
+            elif left := tuple(each for each in message.recipients if each.row not in known):
+                self._dispatcher.take_up(hop, evolve(message, recipients=left))
+        if loaded >= room:
+            hop.backlog = True
+            if self._dispatcher.room(hop) > 0:
+                self.want(hop)
+
+    def _fed_all(self, _: object) -> None:
+        self._feeding = False
+        self.feed()

@@ -1,0 +1,102 @@
+"""
+Sends what failed back: makes the notification of a report, and enters both in one record.
+
+A bounce is born in the commit of the outcome it reports, so neither exists without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from smtpreuse.errors import SpoolError, TableError
+from smtpreuse.interfaces import IMailLog, IRouter, ISpool
+from smtpreuse.model import logline
+from smtpreuse.model.content import Content, MemoryContent
+from smtpreuse.model.delivery import DeliveryReport
+from smtpreuse.model.message import Message, Recipient
+from smtpreuse.model.queueview import Recorded
+from smtpreuse.queue.bounce import Notice, compose, excerpt
+from smtpreuse.queue.schedule import Settled
+
+Enter = Callable[[Sequence[Recorded], Sequence[tuple[Message, Content]]], None]
+
+
+class Returns:
+    """Makes notifications."""
+
+    log = Logger()
+
+    def __init__(
+        self, spool: ISpool, router: IRouter, maillog: IMailLog, new_id: Callable[[], str], reporter: str
+    ) -> None:
+        """
+        @param new_id: gives a queue id.
+        @param reporter: our own host name.
+        """
+        self._spool = spool
+        self._router = router
+        self._maillog = maillog
+        self._new_id = new_id
+        self._reporter = reporter
+        self._making = 0
+        self._idle: list[Deferred[None]] = []
+
+    def make(
+        self, message: Message, report: DeliveryReport, settled: Settled, octets: bytes | None, enter: Enter
+    ) -> None:
+        """
+        Notify the sender of what failed, and enter it with what is recorded.
+
+        @param octets: the message's content where it is in memory.
+        """
+        self._making += 1
+        Deferred.fromCoroutine(self._make(message, report, settled, octets, enter)).addErrback(
+            self._failed, settled, enter
+        ).addBoth(self._made)
+
+    async def settled(self) -> None:
+        """Wait until all that is being made was entered."""
+        while self._making:
+            waiter: Deferred[None] = Deferred()
+            self._idle.append(waiter)
+            await waiter
+
+    async def _make(
+        self, message: Message, report: DeliveryReport, settled: Settled, octets: bytes | None, enter: Enter
+    ) -> None:
+        try:
+            content = MemoryContent(octets) if octets is not None else await self._spool.content(message.queue_id)
+            returned, whole = excerpt(content)
+        except (SpoolError, OSError):
+            returned, whole = b"", False
+        queue_id = self._new_id()
+        notice = Notice(
+            queue_id=queue_id, original_id=message.queue_id, sender=message.sender, arrived=message.arrived,
+            now=report.finished, reporter=self._reporter, relay=report.relay, body=message.body, failed=settled.failed,
+        )  # fmt: skip
+        bounce = compose(notice, returned, whole=whole)
+        try:
+            hop = self._router.hop(message.sender)
+        except TableError:
+            # The table will be asked again when the notice is delivered: by domain it can always wait.
+            hop = f"smtp:{message.sender.rpartition('@')[2]}"
+        returning = Message(
+            queue_id=queue_id, arrived=report.finished, sender="", size=bounce.size, body=message.body,
+            client="bounce", recipients=(Recipient(address=message.sender, hop=hop),),
+        )  # fmt: skip
+        self._maillog.write("bounce", logline.bounced(message.queue_id, queue_id))
+        enter(settled.recorded, ((returning, bounce),))
+
+    def _failed(self, failure: object, settled: Settled, enter: Enter) -> None:
+        self.log.failure("notification could not be made", failure=failure)  # type: ignore[arg-type]  # an errback's argument is a Failure
+        enter(settled.recorded, ())
+
+    def _made(self, _: object) -> None:
+        self._making -= 1
+        if not self._making:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)

@@ -1,0 +1,162 @@
+"""
+One site in the dispatcher: what waits for it, the lanes at work, and what limits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from smtpreuse.model.reuse import Carrier, Profile
+from smtpreuse.model.route import Site
+from smtpreuse.queue.line import Job, Lines
+from smtpreuse.queue.schedule import MessageLimit, Pace, Rest, Window
+from smtpreuse.tls.carry import may_carry
+
+# How long a lane with a session waits for the next request before the session rests: longer than it takes a busy
+# client to hand in its next message, shorter than anybody waits for a shut-down.
+LINGER = 0.1
+# What a site taught is forgotten when nothing went there for an hour.
+FORGET = 3600.0
+
+
+@frozen(kw_only=True)
+class SiteRules:
+    """
+    What main.cf says of every site; durations in seconds.
+
+    @ivar most_uses: transactions that one session may carry, 0 for no limit.
+    @ivar destinations: nexthop domains whose sessions always rest.
+    """
+
+    profile: Profile
+    initial: int
+    limit: int
+    rate_delay: float
+    most_uses: int
+    on_demand: bool
+    destinations: frozenset[str]
+
+
+class SiteQueue:
+    """
+    @ivar lanes: how many lanes are at work.
+    @ivar not_before: UNIX time of the next transaction where a rate is set.
+    @ivar last_completion: UNIX time of the last completed delivery.
+    @ivar previous_completion: of the one before.
+    """
+
+    def __init__(self, site: Site, rules: SiteRules, clock: IReactorTime) -> None:
+        self.site = site
+        self.rules = rules
+        self.lines = Lines()
+        limit = 1 if rules.rate_delay else rules.limit
+        self.window = Window(initial=rules.initial, limit=limit)
+        self.pace = Pace()
+        self.message_limit = MessageLimit()
+        self.lanes = 0
+        self.not_before = 0.0
+        self.last_completion = 0.0
+        self.previous_completion = 0.0
+        self._clock = clock
+        self._waiting: list[tuple[float, Deferred[None]]] = []
+        self._timer: IDelayedCall | None = None
+        self._alarm: IDelayedCall | None = None
+
+    def take(self, carrier: Carrier | None, now: float) -> Job | None:
+        """The oldest request that this session may carry, or any where there is no session."""
+        if carrier is None:
+            return self.lines.take(None)
+        session: Carrier = carrier
+        return self.lines.take(lambda job: self._fits(session, job, now))
+
+    def _fits(self, carrier: Carrier, job: Job, now: float) -> bool:
+        key, facts = carrier.key, carrier.facts
+        candidate = job.route.candidate(key.endpoint) if job.route is not None else None
+        if candidate is None or key.endpoint in job.tried or (job.fresh and facts.uses):
+            return False
+        needs = self.rules.profile.needs(candidate, job.message.size)
+        return bool(may_carry(key, facts, needs, now, most_uses=self.rules.most_uses))
+
+    def completed(self, now: float) -> None:
+        """A delivery was completed."""
+        self.previous_completion, self.last_completion = self.last_completion, now
+        if self.rules.rate_delay:
+            self.not_before = now + self.rules.rate_delay
+
+    def rest(self, destination: str) -> Rest:
+        """What a lane that runs dry is judged by."""
+        return Rest(
+            last_completion=self.previous_completion, other_lanes=self.lanes - 1,
+            listed=destination in self.rules.destinations, warm=bool(self.rules.rate_delay),
+            on_demand=self.rules.on_demand,
+        )  # fmt: skip
+
+    def starving(self, carrier: Carrier, patience: float, now: float) -> bool:
+        """
+        Whether a request that this session may not carry has waited for longer than a lane may keep it waiting.
+
+        @param patience: seconds.
+        """
+        oldest = self.lines.oldest()
+        return oldest is not None and now - oldest.since > patience and not self._fits(carrier, oldest, now)
+
+    def forgettable(self, now: float) -> bool:
+        """Whether nothing waits or works, and what was learned is old."""
+        return not self.lines and not self.lanes and max(self.last_completion, self.window.dead_until) < now - FORGET
+
+    def later(self, when: float, call: Callable[[SiteQueue], None]) -> None:
+        """
+        Call back about this site at a UNIX time; a call that is already on its way for earlier suffices.
+        """
+        if self._alarm is not None and self._alarm.active():
+            if self._alarm.getTime() <= when:
+                return
+            self._alarm.cancel()
+        self._alarm = self._clock.callLater(max(0.0, when - self._clock.seconds()), call, self)
+
+    def stop(self) -> None:
+        """Leave no timer behind."""
+        for timer in (self._alarm, self._timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._alarm = self._timer = None
+
+    # Lanes that linger
+
+    async def linger(self) -> None:
+        """Wait until there may be work, for a moment at most."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append((self._clock.seconds() + LINGER, waiter))
+        if self._timer is None:
+            self._timer = self._clock.callLater(LINGER, self._expire)
+        await waiter
+
+    def wake(self) -> bool:
+        """
+        Wake the lane that began to wait last: the others may find that they are not needed.
+
+        @return: whether there was one.
+        """
+        if not self._waiting:
+            return False
+        _, waiter = self._waiting.pop()
+        waiter.callback(None)
+        return True
+
+    def wake_all(self) -> None:
+        """Nobody waits any longer."""
+        while self.wake():
+            continue
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._waiting and self._waiting[0][0] <= now:
+            _, waiter = self._waiting.pop(0)
+            waiter.callback(None)
+        if self._waiting:
+            self._timer = self._clock.callLater(max(0.0, self._waiting[0][0] - now), self._expire)

@@ -1,0 +1,441 @@
+"""
+Tests of L{smtpreuse.queue.spool} and its parts, with real threads and real files.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from unittest.mock import patch
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
+from smtpreuse.errors import SpoolError, SpoolFull, SpoolInUse, SpoolSchemaError, TableError
+from smtpreuse.model.content import FileContent, MemoryContent
+from smtpreuse.queue import reader
+from smtpreuse.queue.batch import Batch
+from smtpreuse.queue.directory import QueueDirectory
+from smtpreuse.queue.spool import RESERVE, SQLiteSpool
+from tests import conformance
+from tests.conformance import FOREVER, START, deferred, done, message, octets
+
+
+def by_domain(address: str) -> str:
+    """A router that relays nothing."""
+    return "smtp:" + address.rpartition("@")[2]
+
+
+class SQLiteSpoolTests(conformance.SpoolContract):
+    """The body on a local disk keeps the contract, and its files."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.directory = os.path.join(self.mktemp(), "queue")
+        self.spool = self.new()
+        self.spool.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.spool.close()))
+
+    def new(
+        self, reroute: Callable[[str], str] = by_domain, fingerprint: str = "one", queue_minfree: int = 0,
+        message_size_limit: int = 1000,
+    ) -> SQLiteSpool:  # fmt: skip
+        """A spool on the directory of this test."""
+        return SQLiteSpool(
+            self.directory, reactor, self.clock, queue_minfree=queue_minfree, message_size_limit=message_size_limit,
+            reroute=reroute, fingerprint=fingerprint,
+        )  # fmt: skip
+
+    async def reopened(self) -> None:
+        await self.reopened_as(self.new())
+
+    async def reopened_as(self, spool: SQLiteSpool) -> None:
+        """Open the queue in another manner."""
+        await self.spool.close()
+        self.spool = spool
+        self.spool.open()
+
+    def tampered(self, statement: str, *values: object) -> None:
+        """Change the queue behind its back, as an operator or a broken disk would."""
+        connection = sqlite3.connect(os.path.join(self.directory, "queue.db"))
+        with connection:
+            connection.execute(statement, values)
+        connection.close()
+
+    def files(self) -> list[str]:
+        """What is in C{content/}."""
+        return sorted(os.listdir(os.path.join(self.directory, "content")))
+
+    # The directory
+
+    def test_modes(self) -> None:
+        """Nobody else can read mail."""
+        for name in ("", "content", "queue.db", "queue.db-wal", "lock"):
+            mode = stat.S_IMODE(os.stat(os.path.join(self.directory, name)).st_mode)
+            self.assertEqual(mode & 0o077, 0, name)
+
+    async def test_open_directory(self) -> None:
+        """A directory that all may read is closed to them; what its group may do is the operator's choice."""
+        os.chmod(self.directory, 0o755)
+        await self.reopened()
+        self.assertEqual(stat.S_IMODE(os.stat(self.directory).st_mode), 0o750)
+
+    def test_in_use(self) -> None:
+        """A second service ends at once, and names the first one; it does no harm to it."""
+        with self.assertRaises(SpoolInUse) as caught:
+            self.new().open()
+        self.assertIn(f"process {os.getpid()}:", str(caught.exception))
+        with self.assertRaises(SpoolInUse):
+            self.new().open()
+
+    async def test_lock_goes(self) -> None:
+        """The directory is free after the end."""
+        await self.spool.close()
+        await self.spool.close()
+        self.spool = self.new()
+        self.spool.open()
+
+    async def test_unusable(self) -> None:
+        """A directory that cannot be made is an error of the spool."""
+        await self.spool.close()
+        with open(self.directory + "-file", "w"):
+            pass
+        with self.assertRaisesRegex(SpoolError, "cannot be used"):
+            SQLiteSpool(
+                self.directory + "-file", reactor, self.clock, queue_minfree=0, message_size_limit=0,
+                reroute=by_domain, fingerprint="",
+            ).open()  # fmt: skip
+
+    async def test_closed(self) -> None:
+        """After the end every call says so."""
+        await self.spool.close()
+        spool = self.spool
+        for call in (self.put("Q1", "a@example.org"), spool.record([], []), spool.counts(), spool.flush(None)):
+            with self.assertRaisesRegex(SpoolError, "closed"):
+                await call
+
+    async def test_close_writes(self) -> None:
+        """What was given before the end is written before it."""
+        waiting = [Deferred.fromCoroutine(self.put(f"Q{i}", "a@example.org")) for i in range(30)]
+        await self.reopened()
+        await gatherResults(waiting)
+        self.assertEqual((await self.spool.counts())["incoming"], 30)
+
+    async def test_other_schema(self) -> None:
+        """A queue of another version is not touched, and the error says what to do."""
+        await self.spool.close()
+        self.tampered("PRAGMA user_version = 7")
+        spool = self.new()
+        for _ in range(2):
+            with self.assertRaisesRegex(SpoolSchemaError, "schema version 7, this program uses 1: start the version"):
+                spool.open()
+        self.tampered("PRAGMA user_version = 1")
+        spool.open()
+        self.spool = spool
+
+    async def test_no_database(self) -> None:
+        """A file that is no queue is an error of the spool."""
+        await self.spool.close()
+        for name in os.listdir(self.directory):
+            if name.startswith("queue.db"):
+                os.unlink(os.path.join(self.directory, name))
+        with open(os.path.join(self.directory, "queue.db"), "wb") as file:
+            file.write(b"not a database" * 1000)
+        with self.assertRaisesRegex(SpoolError, "cannot be read"):
+            self.new().open()
+
+    async def test_sweep(self) -> None:
+        """What a crash left in C{content/} goes at the start; files of messages and strangers stay."""
+        large = octets("x" * 300_000)
+        await self.spool.append(message("Q1", "a@example.org", size=len(large)), MemoryContent(large))
+        await self.put("Q2", "a@example.org")
+        for name in ("scratch-9", "Q2", "Q9", "note.txt"):
+            with open(os.path.join(self.directory, "content", name), "w"):
+                pass
+        await self.reopened()
+        self.assertEqual(self.files(), ["Q1", "note.txt"])
+
+    async def test_file_removed(self) -> None:
+        """A content file goes after its message, also when an operator deletes it."""
+        large = octets("x" * 300_000)
+        for queue_id in ("Q1", "Q2", "Q3"):
+            await self.spool.append(message(queue_id, "a@example.org", size=len(large)), MemoryContent(large))
+        self.assertEqual(self.files(), ["Q1", "Q2", "Q3"])
+        (one, *_) = await self.spool.due("smtp:example.org", 1, FOREVER, set())
+        await self.spool.record(done(one), [])
+        await self.spool.delete(["Q2"], set())
+        await self.spool.close()
+        self.assertEqual(self.files(), ["Q3"])
+        self.spool = self.new()
+        self.spool.open()
+
+    async def test_file_of_failed(self) -> None:
+        """Content whose message could not be stored leaves no file; the file of its twin stays."""
+        large = octets("x" * 300_000)
+        await self.put("Q1", "a@example.org")
+        for queue_id in ("Q1", "Q2", "Q2"):
+            with_file = message(queue_id, "a@example.org", size=len(large))
+            try:
+                await self.spool.append(with_file, MemoryContent(large))
+            except SpoolError:
+                continue
+        await self.reopened()
+        self.assertEqual(self.files(), ["Q2"])
+        self.assertIsInstance(await self.spool.content("Q2"), FileContent)
+
+    def test_names_from_outside(self) -> None:
+        """A name that is no queue id never reaches the file system."""
+        path = os.path.join(self.directory, "content", "..", "precious")
+        with open(path, "w"):
+            pass
+        QueueDirectory(self.directory).remove(["../precious", "missing"])
+        self.assertTrue(os.path.exists(path))
+
+    # Failures
+
+    async def test_unwritable_address(self) -> None:
+        """An address that no table can hold fails alone."""
+        waiting = [
+            Deferred.fromCoroutine(self.put(queue_id, address))
+            for queue_id, address in (("Q1", "a@example.org"), ("Q2", "\udc80@example.org"), ("Q3", "a@example.org"))
+        ]
+        await waiting[0]
+        await self.assertFailure(waiting[1], SpoolError)
+        await waiting[2]
+        self.assertEqual(await self.ids("smtp:example.org"), ["Q1", "Q3"])
+
+    async def test_locked(self) -> None:
+        """An error of the disk fails what was under way; later calls work."""
+        stored = await self.put("Q1", "a@example.org")
+        with patch.object(Batch, "write", side_effect=sqlite3.OperationalError("disk I/O error")):
+            with self.assertRaisesRegex(SpoolError, "disk I/O error"):
+                await self.spool.record(done(stored), [])
+            with self.assertRaisesRegex(SpoolError, "disk I/O error"):
+                await self.put("Q2", "a@example.org")
+        self.assertEqual(await self.ids("smtp:example.org"), ["Q1"])
+        self.assertEqual((await self.spool.record(done(stored), [])).removed, ("Q1",))
+
+    async def test_space(self) -> None:
+        """Too little free space refuses mail, but not outcomes; it is looked at once a second."""
+        stored = await self.put("Q1", "a@example.org")
+        await self.reopened_as(self.new(queue_minfree=2000, message_size_limit=1000))
+        free = RESERVE + 2000
+        looked: list[int] = []
+
+        def look(_: QueueDirectory) -> int:
+            looked.append(free)
+            return free
+
+        with patch.object(QueueDirectory, "free", look):
+            await self.put("Q2", "a@example.org")
+            free -= 1
+            await self.put("Q3", "a@example.org")
+            self.clock.advance(1)
+            with self.assertRaises(SpoolFull):
+                await self.put("Q4", "a@example.org")
+            await self.spool.record(done(stored), [])
+            self.clock.advance(1)
+            free += 1
+            await self.put("Q5", "a@example.org")
+        self.assertEqual(len(looked), 3)
+
+    async def test_space_for_a_message(self) -> None:
+        """Room for the largest message and a half is needed."""
+        await self.reopened_as(self.new(queue_minfree=0, message_size_limit=1000))
+        with patch.object(QueueDirectory, "free", lambda _: RESERVE + 1499), self.assertRaises(SpoolFull):
+            await self.put("Q1", "a@example.org")
+
+    async def test_large_batches(self) -> None:
+        """More content than one transaction takes is stored in several."""
+        content = octets("x" * 200_000)
+        await gatherResults([
+            Deferred.fromCoroutine(
+                self.spool.append(message(f"Q{i}", "a@example.org", size=len(content)), MemoryContent(content))
+            )
+            for i in range(100)
+        ])
+        self.assertEqual(len(await self.ids("smtp:example.org", limit=1000)), 100)
+
+    # Corrupt rows
+
+    async def test_bad_rows(self) -> None:
+        """One bad row goes to corrupt, is told once, and never stops the rest."""
+        bad = {
+            "body": "UPDATE messages SET body = 'NINEBIT' WHERE queue_id = 'Qbody'",
+            "size": "UPDATE messages SET size = 'large' WHERE queue_id = 'Qsize'",
+            "blob": "UPDATE messages SET sender = x'61' WHERE queue_id = 'Qblob'",
+            "utf8": "UPDATE recipients SET address = CAST(x'ff' AS TEXT) WHERE address = 'utf8@example.org'",
+            "lost": "DELETE FROM messages WHERE queue_id = 'Qlost'",
+        }
+        for name, statement in bad.items():
+            await self.put(f"Q{name}", f"{name}@example.org")
+            self.tampered(statement)
+        await self.put("Qgood", "a@example.org")
+        told: list[LogEvent] = []
+        globalLogPublisher.addObserver(told.append)
+        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        self.assertEqual(await self.ids("smtp:example.org", limit=1), ["Qgood"])
+        for _ in range(2):
+            self.assertEqual(await self.ids("smtp:example.org"), ["Qgood"])
+        self.assertEqual(len([event for event in told if "put into corrupt" in formatEvent(event)]), len(bad))
+        counts = await self.spool.counts()
+        self.assertEqual((counts["corrupt"], counts["incoming"]), (4, 1))
+        states = {row.queue_id: row.state for row in (await self.spool.page("", 10)).rows}
+        self.assertEqual(states, dict.fromkeys(("Qblob", "Qbody", "Qsize", "Qutf8"), "corrupt") | {"Qgood": "incoming"})
+        self.assertEqual(len(await self.spool.delete(None, set())), 5)
+
+    async def test_bad_recipient_alone(self) -> None:
+        """The other recipients of the message are still delivered to."""
+        await self.put("Q1", "a@example.org", "b@example.org")
+        self.tampered("UPDATE recipients SET address = x'61' WHERE address = 'a@example.org'")
+        (found,) = await self.spool.due("smtp:example.org", 10, FOREVER, set())
+        self.assertEqual([r.address for r in found.recipients], ["b@example.org"])
+
+    async def test_bad_hops(self) -> None:
+        """A hop that is no text does not hide the others."""
+        for name in ("a", "b", "c"):
+            await self.put(f"Q{name}", f"x@{name}.example.org")
+        self.tampered("UPDATE recipients SET hop = x'ff' WHERE address = 'x@a.example.org'")
+        self.tampered("UPDATE recipients SET hop = CAST(x'73ff' AS TEXT) WHERE address = 'x@b.example.org'")
+        self.assertEqual(await self.spool.nexthops(START, FOREVER, "", 10), ["smtp:c.example.org"])
+        self.assertEqual((await self.spool.counts())["corrupt"], 2)
+
+    async def test_bad_row_stays(self) -> None:
+        """While a bad row cannot be put aside, the good ones are given nevertheless."""
+        await self.put("Q1", "a@example.org")
+        await self.put("Q2", "a@example.org")
+        self.tampered("UPDATE messages SET body = 'NINEBIT' WHERE queue_id = 'Q1'")
+        with patch("smtpreuse.queue.edits.spoil_rows", side_effect=sqlite3.OperationalError("disk I/O error")):
+            self.assertEqual(await self.ids("smtp:example.org"), ["Q2"])
+        self.assertEqual((await self.spool.counts())["corrupt"], 0)
+
+    async def test_bad_content(self) -> None:
+        """Content that is missing or cut short puts its message into corrupt."""
+        large = octets("x" * 300_000)
+        for queue_id in ("Q1", "Q2"):
+            await self.put(queue_id, "a@example.org")
+        for queue_id in ("Q3", "Q4"):
+            await self.spool.append(message(queue_id, "a@example.org", size=len(large)), MemoryContent(large))
+        await self.put("Q5", "a@example.org")
+        self.tampered("DELETE FROM contents WHERE id = (SELECT id FROM messages WHERE queue_id = 'Q1')")
+        self.tampered("UPDATE contents SET octets = x'61' WHERE id = (SELECT id FROM messages WHERE queue_id = 'Q2')")
+        os.unlink(os.path.join(self.directory, "content", "Q3"))
+        os.truncate(os.path.join(self.directory, "content", "Q4"), 5)
+        for _ in range(2):
+            for queue_id in ("Q1", "Q2", "Q3", "Q4"):
+                with self.assertRaises(reader.BadContent):
+                    await self.spool.content(queue_id)
+        self.assertEqual(await self.ids("smtp:example.org"), ["Q5"])
+        self.assertEqual((await self.spool.counts())["corrupt"], 4)
+        for queue_id in ("Q1", "Q3"):
+            row = await self.spool.show(queue_id)
+            assert row is not None
+            self.assertEqual(row.header, "")
+
+    async def test_corrupt_stays(self) -> None:
+        """A late outcome does not bring a corrupt message back."""
+        stored = await self.put("Q1", "a@example.org")
+        self.tampered("DELETE FROM contents")
+        with self.assertRaises(SpoolError):
+            await self.spool.content("Q1")
+        await self.spool.record(deferred(stored, 5.0), [])
+        self.assertEqual(await self.ids("smtp:example.org"), [])
+        self.assertEqual((await self.spool.counts())["corrupt"], 1)
+
+    async def test_no_tables(self) -> None:
+        """Tables that cannot be read are an error of the spool."""
+        self.tampered("DROP TABLE contents")
+        with self.assertRaisesRegex(SpoolError, "cannot be read"):
+            await self.spool.content("Q1")
+        self.tampered("DROP TABLE recipients")
+        with self.assertRaisesRegex(SpoolError, "cannot be read"):
+            await self.spool.nexthops(START, FOREVER, "", 1)
+
+    # Routing
+
+    async def test_reroute(self) -> None:
+        """Another routing gives every recipient its new hop; the same one asks nothing."""
+        for i in range(3):
+            await self.put(f"Q{i}", "a@example.org", "b@example.com")
+        asked: list[str] = []
+
+        def relay(address: str) -> str:
+            asked.append(address)
+            return "smtp:[relay.example.com]" if address.endswith(".org") else by_domain(address)
+
+        await self.reopened_as(self.new(relay))
+        self.assertEqual(asked, [])
+        await self.reopened_as(self.new(relay, "two"))
+        self.assertEqual(len(asked), 6)
+        hops = await self.spool.nexthops(START, FOREVER, "", 10)
+        self.assertEqual(hops, ["smtp:[relay.example.com]", "smtp:example.com"])
+        await self.reopened_as(self.new(relay, "two"))
+        self.assertEqual(len(asked), 6)
+
+    async def test_reroute_fails(self) -> None:
+        """When a table cannot be asked, hops stay as they were, and the next start tries again."""
+        await self.put("Q1", "a@example.org")
+
+        def broken(address: str) -> str:
+            raise TableError("no")
+
+        await self.reopened_as(self.new(broken, "two"))
+        self.assertEqual(await self.ids("smtp:example.org"), ["Q1"])
+        await self.reopened_as(self.new(lambda _: "discard:", "two"))
+        self.assertEqual(await self.ids("discard:"), ["Q1"])
+
+    async def test_reroute_corrupt(self) -> None:
+        """An address that cannot be read does not stop the start."""
+        await self.put("Q1", "a@example.org", "b@example.org")
+        self.tampered("UPDATE recipients SET address = CAST(x'ff' AS TEXT) WHERE address = 'a@example.org'")
+        await self.reopened_as(self.new(lambda _: "discard:", "two"))
+        self.assertEqual(await self.ids("discard:"), ["Q1"])
+
+    # Size
+
+    async def test_crowded_time(self) -> None:
+        """Hops are found in order also where very many recipients are due."""
+        with patch.object(reader, "_NARROW", 3):
+            for name in ("c", "a", "b"):
+                stored = await self.put(f"Q{name}", f"x@{name}.example.org", f"y@{name}.example.org")
+            await self.spool.record(deferred(stored, 1e9), [])
+            await self.put("Qd", "x@d.example.org")
+            now = self.clock.seconds()
+            hops = [f"smtp:{name}.example.org" for name in "acd"]
+            self.assertEqual(await self.spool.nexthops(START, now, "", 10), hops)
+            self.assertEqual(await self.spool.nexthops(START, now, "", 2), hops[:2])
+            self.assertEqual(await self.spool.nexthops(START, now, hops[0], 10), hops[1:])
+
+    async def test_pages_of_recipients(self) -> None:
+        """Messages with very many recipients make shorter pages, of at least one message."""
+        with patch("smtpreuse.queue.desk._MOST_RECIPIENTS", 3):
+            for i in range(4):
+                await self.put(f"Q{i}", *(f"{n}@example.org" for n in range(2 if i else 5)))
+            first = await self.spool.page("", 10)
+            self.assertEqual(([row.queue_id for row in first.rows], first.after), (["Q0"], "Q0"))
+            second = await self.spool.page("Q0", 10)
+            self.assertEqual(([row.queue_id for row in second.rows], second.after), (["Q1"], "Q1"))
+
+    async def test_pieces(self) -> None:
+        """Long changes are made in pieces, and nothing is left out between them."""
+        with patch("smtpreuse.queue.desk._PIECE", 2):
+            for i in range(5):
+                stored = await self.put(f"Q{i}", "a@example.org", "b@example.org")
+                await self.spool.record(deferred(stored, 1e9), [])
+            self.assertEqual(await self.spool.flush(None), 5)
+            self.assertEqual(len(await self.ids("smtp:example.org", self.clock.seconds())), 5)
+            self.assertEqual(len(await self.spool.delete([f"Q{i}" for i in range(3)], set())), 3)
+            self.assertEqual(await self.spool.delete(None, {"Q3"}), ["Q4"])
+
+    async def test_checkpoint(self) -> None:
+        """The write-ahead log does not grow with the mail that passes."""
+        log = os.path.join(self.directory, "queue.db-wal")
+        with patch("smtpreuse.queue.writer._CHECKPOINT_PAGES", 20):
+            for i in range(60):
+                await self.put(f"Q{i}", "a@example.org", text="x" * 8000)
+        self.assertLess(os.path.getsize(log), 60 * 8000)
