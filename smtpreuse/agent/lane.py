@@ -1,0 +1,178 @@
+"""
+The worker of a lane: at most one session toward one site, one request after the other.
+
+It asks the queue what to carry and tells it what became of it; it does not choose among messages, and keeps none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from smtpreuse.agent.connect import OpenFailed
+from smtpreuse.agent.reuse import Finder
+from smtpreuse.agent.session import OpenSession
+from smtpreuse.agent.transaction import Result, Transaction
+from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailLog
+from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then
+from smtpreuse.model.logline import established, reused
+from smtpreuse.tls.verify import verify
+
+
+@implementer(IDeliveryAgent)
+class Agent:
+    """Works lanes in this process."""
+
+    log = Logger()
+
+    def __init__(
+        self, finder: Finder, cache: IConnectionCache, maillog: IMailLog, clock: IReactorTime,
+        *, tls_loglevel: int, most_reuses: int,
+    ) -> None:  # fmt: skip
+        """
+        @param tls_loglevel: 0 keeps the lines about TLS out of the operator's log.
+        @param most_reuses: transactions that may follow the first one of a session, 0 for any number.
+        """
+        self._finder = finder
+        self._cache = cache
+        self._maillog = maillog
+        self._clock = clock
+        self._tls_loglevel = tls_loglevel
+        self._most_reuses = most_reuses
+        self._busy: dict[ILane, OpenSession | float | None] = {}
+
+    def work(self, lane: ILane) -> None:
+        self._busy[lane] = None
+        Deferred.fromCoroutine(self._work(lane)).addErrback(self._fault, lane)
+
+    def at_work(self) -> Iterator[tuple[ILane, float | None, OpenSession | None]]:
+        """Each lane with the UNIX time since when it seeks a session, or the session it has."""
+        for lane, state in self._busy.items():
+            if isinstance(state, OpenSession):
+                yield lane, None, state
+            else:
+                yield lane, state, None
+
+    async def _work(self, lane: ILane) -> None:
+        held: OpenSession | None = None
+        while True:
+            turn = await lane.next(held.carrier if held is not None else None, 1)
+            for request in turn.requests:
+                held = self._busy[lane] = await self._carry(lane, held, request)
+            if turn.requests:
+                continue
+            if held is not None:
+                await self._part(lane, held, turn.then)
+                held = self._busy[lane] = None
+                if turn.more:
+                    continue
+            break
+        del self._busy[lane]
+        lane.over("nothing is due")
+
+    def _fault(self, failure: object, lane: ILane) -> None:
+        self.log.failure("lane failed: site={site}", failure=failure, site=lane.site.name)  # type: ignore[arg-type]  # an errback's argument is a Failure
+        held = self._busy.pop(lane, None)
+        if isinstance(held, OpenSession):
+            held.session.retire()
+        lane.over("internal error")
+
+    async def _carry(self, lane: ILane, held: OpenSession | None, request: DeliveryRequest) -> OpenSession | None:
+        """
+        @return: the session, when another request may be asked of it.
+        """
+        started = self._clock.seconds()
+        if held is not None and held.session.lost is not None:
+            held = None
+        try:
+            if held is None:
+                self._busy[lane] = started
+            session = held or await self._finder.find(lane, request)
+        except OpenFailed as failure:
+            now = self._clock.seconds()
+            lane.report(DeliveryReport(
+                ticket=request.ticket, outcomes=_refused(request, failure.status, failure.text),
+                started=started, ready=now, finished=now, blame=failure.blame, exhausted=True,
+            ))  # fmt: skip
+            return None
+        except Exception:
+            now = self._clock.seconds()
+            self.log.failure("no session for {queue_id}: internal error", queue_id=request.queue_id)
+            lane.report(DeliveryReport(
+                ticket=request.ticket, outcomes=_refused(request, "4.3.0", "internal error while a session was sought"),
+                started=started, ready=now, finished=now, blame=Blame.OURSELVES, exhausted=True,
+            ))  # fmt: skip
+            return None
+        self._busy[lane] = session
+        session.destination = str(request.route.nexthop)
+        self._log_tls(session)
+        ready = self._clock.seconds()
+        transaction = Transaction(session, request)
+        try:
+            result = await transaction.run()
+        except Exception:
+            self.log.failure("transaction failed: {queue_id}", queue_id=request.queue_id)
+            result = transaction.interrupted()
+        lane.report(self._report(request, session, result, started, ready))
+        if session.usable and not 0 < self._most_reuses < session.uses:
+            return session
+        self._dismiss(session)
+        return None
+
+    def _report(
+        self, request: DeliveryRequest, session: OpenSession, result: Result, started: float, ready: float
+    ) -> DeliveryReport:
+        return DeliveryReport(
+            ticket=request.ticket, outcomes=result.outcomes, relay=session.candidate.relay,
+            endpoint=session.candidate.endpoint, uses=session.uses, started=started, ready=ready,
+            finished=self._clock.seconds(), blame=result.blame, full=result.full,
+        )  # fmt: skip
+
+    async def _part(self, lane: ILane, session: OpenSession, then: Then) -> None:
+        """Let the session rest, or end it."""
+        if then is Then.SAVE and await self._tidy(session):
+            facts = session.facts
+            end = session.session.leave()
+            await self._cache.save(session.destination, lane.site, session.key, facts, end)
+        else:
+            self._dismiss(session)
+
+    async def _tidy(self, session: OpenSession) -> bool:
+        """
+        @return: whether the session rests well: no transaction is open on it.
+        """
+        if session.unclean and session.session.lost is None:
+            session.session.send(session.session.client.rset())
+            answers = await session.session.answers(1)
+            session.unclean = not (answers and answers[0].reply.positive)
+        return session.session.lost is None and not session.unclean
+
+    def _dismiss(self, session: OpenSession) -> None:
+        if session.session.lost is None:
+            Deferred.fromCoroutine(session.session.quit()).addErrback(
+                lambda failure: self.log.failure("QUIT failed", failure=failure)
+            )
+
+    def _log_tls(self, session: OpenSession) -> None:
+        tls = session.facts.tls
+        if tls is None or self._tls_loglevel == 0:
+            return
+        candidate = session.candidate
+        if not session.reused_line:
+            word = verify(tls.chain, candidate.policy, (candidate.host,), self._clock.seconds()).word
+            session.reused_line = reused(word, candidate.relay, tls)
+            if session.uses == 0:
+                self._maillog.write("smtp", established(word, candidate.relay, tls))
+                return
+        self._maillog.write("smtp", session.reused_line)
+
+
+def _refused(request: DeliveryRequest, status: str, text: str) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(recipient=recipient, ending=Ending.REFUSED, status=status, text=text)
+        for recipient in request.recipients
+    )

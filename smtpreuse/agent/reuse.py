@@ -1,0 +1,107 @@
+"""
+Finds a session for a request: in the cache by destination, then by endpoint, and only then a new one.
+
+It decides nothing about what a session may carry: C{tls.carry} does, behind the cache's look-ups.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from smtpreuse.agent.connect import Connector, OpenFailed
+from smtpreuse.agent.session import Limits, OpenSession, Session
+from smtpreuse.interfaces import IConnectionCache, IHostMemory, ILane, IStreamEnd
+from smtpreuse.model.delivery import Blame, DeliveryRequest
+from smtpreuse.model.nexthop import Candidate
+from smtpreuse.model.reuse import Profile, ReuseKey, SessionFacts
+from smtpreuse.smtp.client import Client
+
+
+@frozen(kw_only=True)
+class SearchRules:
+    """
+    @ivar address_limit: how many endpoints a request tries, 0 for all of them.
+    @ivar fallback_age: how old in seconds a message must have been when it was taken up, to go without TLS at C{may}.
+    """
+
+    profile: Profile
+    limits: Limits
+    address_limit: int
+    fallback_age: float
+
+
+class Finder:
+    """Finds or opens the session for a request."""
+
+    def __init__(
+        self, cache: IConnectionCache, connector: Connector, hosts: IHostMemory, clock: IReactorTime, rules: SearchRules
+    ) -> None:
+        self._cache = cache
+        self._connector = connector
+        self._hosts = hosts
+        self._clock = clock
+        self._rules = rules
+
+    async def find(self, lane: ILane, request: DeliveryRequest) -> OpenSession:
+        """
+        @raise OpenFailed: when no candidate that was not tried before gives a session.
+        """
+        candidates = [each for each in request.route.candidates if each.endpoint not in request.tried]
+        if not candidates:
+            raise OpenFailed("4.3.0", "no server is left to try", Blame.NOBODY)
+        if not request.fresh:
+            found = await self._resting(request, candidates)
+            if found is not None:
+                return found
+        return await self._new(lane, request, candidates)
+
+    async def _resting(self, request: DeliveryRequest, candidates: list[Candidate]) -> OpenSession | None:
+        needs = [self._rules.profile.needs(candidate, request.size) for candidate in candidates]
+        found = await self._cache.find_destination(str(request.route.nexthop), needs)
+        if found is None:
+            best = candidates[0].preference
+            for candidate, need in zip(candidates, needs, strict=True):
+                if candidate.preference == best:
+                    found = await self._cache.find_endpoint(need)
+                    if found is not None:
+                        break
+        return None if found is None else self._awake(candidates, *found)
+
+    def _awake(
+        self, candidates: list[Candidate], key: ReuseKey, facts: SessionFacts, end: IStreamEnd
+    ) -> OpenSession | None:
+        """
+        @return: L{None} when its server ended or spoiled it before it was ours: the request is not to see that.
+        """
+        candidate = next(each for each in candidates if each.endpoint == key.endpoint)
+        relay = f"{candidate.host}[{candidate.endpoint.address}]"
+        session = Session(end, Client.activated(), self._clock, self._rules.limits, relay)
+        session.rested = True
+        return OpenSession(session, candidate, key, facts) if session.lost is None else None
+
+    async def _new(self, lane: ILane, request: DeliveryRequest, candidates: list[Candidate]) -> OpenSession:
+        order = self._hosts.order([each.endpoint for each in candidates])
+        failure: OpenFailed | None = None
+        fall_back = request.activated - request.arrived >= self._rules.fallback_age
+        for index in order[: self._rules.address_limit or None]:
+            candidate = candidates[index]
+            if failure is not None and not request.fresh:
+                found = await self._cache.find_endpoint(self._rules.profile.needs(candidate, request.size))
+                awake = self._awake(candidates, *found) if found is not None else None
+                if awake is not None:
+                    return awake
+            await self._cache.drop(lane.site, lane.keep)
+            try:
+                session = await self._connector.open(candidate, fall_back=fall_back)
+            except OpenFailed as error:
+                if error.blame is not Blame.OURSELVES:
+                    self._hosts.failed(candidate.endpoint)
+                failure = error
+                if error.status.startswith("5"):
+                    break
+            else:
+                self._hosts.answered(candidate.endpoint)
+                return session
+        assert failure is not None, "there is at least one candidate"
+        raise failure

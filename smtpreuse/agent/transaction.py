@@ -1,0 +1,292 @@
+"""
+One mail transaction: MAIL to final reply, and what became of each recipient.
+
+It knows the session and the request, and nothing of where either came from. Within a transaction it uses PIPELINING
+(RFC 2920) where the server has it: MAIL, all RCPT and DATA in one group. Texts are those of Postfix's smtp(8).
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from smtpreuse.agent.session import STAGES, OpenSession
+from smtpreuse.model.content import FileContent
+from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Outcome
+from smtpreuse.model.message import Body, Recipient
+from smtpreuse.model.reply import Reply
+from smtpreuse.smtp.client import Answer, Verb
+from smtpreuse.smtp.content import Stuffer, stuffed
+
+_ASKED = {
+    Verb.MAIL: "MAIL FROM command",
+    Verb.RCPT: "RCPT TO command",
+    Verb.DATA: "DATA command",
+    Verb.CONTENT: "end of DATA command",
+}
+# Servers that end a connection after so many messages say so with various codes: Yahoo 451, Apple 450, others 452, 421.
+_SESSION_FULL = re.compile(
+    r"too many (messages|mails|emails|transactions)"
+    r"|(messages?|mails?|transactions?)( count)? (limit )?per (session|connection)",
+    re.IGNORECASE,
+)
+_PIECE = 65536
+_BEGINNING = (STAGES[Verb.RSET], STAGES[Verb.MAIL])
+
+
+@frozen(kw_only=True)
+class Result:
+    """
+    @ivar outcomes: one for each recipient of the request.
+    @ivar full: whether the server would take no further message on this session, and nothing of this one.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    blame: Blame
+    full: bool = False
+
+
+class Transaction:
+    """Carries one request over one session."""
+
+    def __init__(self, open_session: OpenSession, request: DeliveryRequest) -> None:
+        self._open = open_session
+        self._session = open_session.session
+        self._client = open_session.session.client
+        self._request = request
+        self._reused = open_session.uses > 0
+        self._outcomes: dict[Recipient, Outcome] = {}
+        self._blame = Blame.NOBODY
+        self._full = False
+        self._sending = False
+        self.dotted = False
+
+    async def run(self) -> Result:
+        """
+        Carry it. The session's C{uses}, C{unclean} and C{spoilt} say afterwards what it is still good for.
+        """
+        self._open.uses += 1
+        accepted = await self._envelope()
+        if accepted is not None:
+            await self._content(accepted)
+        outcomes = tuple(self._outcomes[recipient] for recipient in self._request.recipients)
+        if self._client.broken:
+            self._open.spoilt = self._client.broken
+        self._open.unclean = not self._client.idle
+        return Result(outcomes=outcomes, blame=self._blame, full=self._full)
+
+    def interrupted(self) -> Result:
+        """What holds when a fault of our own stopped it: deferred, as trying at once would meet the same fault."""
+        self._open.spoilt = "interrupted"
+        ending = Ending.UNKNOWN if self.dotted else Ending.REFUSED
+        for recipient in self._request.recipients:
+            if recipient not in self._outcomes:
+                self._settle(recipient, ending, "4.3.0", "internal error while the message was being sent")
+        outcomes = tuple(self._outcomes[recipient] for recipient in self._request.recipients)
+        return Result(outcomes=outcomes, blame=Blame.OURSELVES)
+
+    # The envelope
+
+    async def _envelope(self) -> list[Recipient] | None:
+        """
+        @return: the recipients that the server accepted, when it waits for the content; else L{None}.
+        """
+        client, request = self._client, self._request
+        if self._session.lost is not None or not await self._clean():
+            self._gone()
+            return None
+        if self._open.facts.capabilities.pipelining:
+            group = [client.mail(request.sender, self._parameters())]
+            group.extend(client.rcpt(recipient.address) for recipient in request.recipients)
+            group.append(client.data())
+            self._session.send(b"".join(group))
+            return self._judge(await self._session.answers(len(group)))
+        return self._judge(await self._one_by_one())
+
+    async def _clean(self) -> bool:
+        """
+        End what transaction may still be open.
+
+        @return: whether a new one may begin.
+        """
+        if not self._open.unclean:
+            return True
+        self._session.send(self._client.rset())
+        answers = await self._session.answers(1)
+        if answers and not answers[0].reply.positive:
+            # Whatever MAIL were answered now would say nothing of this message.
+            self._full = answers[0].reply.code == 421
+            self._open.spoilt = answers[0].reply.text
+            text = f"host {self._session.relay} said: {answers[0].reply.text} (in reply to RSET)"
+            for recipient in self._request.recipients:
+                self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
+            return False
+        return self._session.lost is None
+
+    async def _one_by_one(self) -> list[Answer]:
+        client, session, request = self._client, self._session, self._request
+        session.send(client.mail(request.sender, self._parameters()))
+        answers = await session.answers(1)
+        if not answers or not answers[0].reply.positive:
+            return answers
+        some = False
+        for recipient in request.recipients:
+            if session.lost is not None:
+                return answers
+            session.send(client.rcpt(recipient.address))
+            answer = await session.answers(1)
+            answers += answer
+            if not answer or answer[0].reply.code == 421:
+                return answers
+            some = some or answer[0].reply.positive
+        if some and session.lost is None:
+            session.send(client.data())
+            answers += await session.answers(1)
+        return answers
+
+    def _parameters(self) -> str:
+        capabilities, parameters = self._open.facts.capabilities, ""
+        if capabilities.size is not None:
+            parameters = f"SIZE={self._request.size}"
+        if capabilities.eight_bit and self._request.body is not Body.UNKNOWN:
+            parameters = f"{parameters} BODY={self._request.body.value}".lstrip()
+        return parameters
+
+    def _judge(self, answers: list[Answer]) -> list[Recipient] | None:
+        """
+        Settle what the replies to the envelope decide.
+
+        @param answers: to MAIL, to each RCPT and to DATA, as far as they came.
+        """
+        mail = answers[0].reply if answers else None
+        data = answers[-1].reply if answers and answers[-1].verb is Verb.DATA else None
+        waits = data is not None and data.intermediate
+        if mail is None or not mail.positive:
+            if mail is not None:
+                self._refuse(self._request.recipients, mail, Verb.MAIL)
+            self._gone()
+            return [] if waits else None
+        accepted: list[Recipient] = []
+        last: Reply | None = None
+        for recipient, answer in zip(self._request.recipients, answers[1:], strict=False):
+            last = answer.reply
+            if last.positive:
+                accepted.append(recipient)
+            else:
+                self._refuse((recipient,), last, Verb.RCPT)
+        if waits:
+            return accepted
+        if data is not None and (accepted or data.code == 421):
+            # Where nobody was accepted a 503 is what DATA must be answered with, and no fault of the session.
+            self._refuse(accepted, data, Verb.DATA)
+        elif last is not None and last.code == 421:
+            self._refuse(self._request.recipients, last, Verb.RCPT)
+        self._gone()
+        return None
+
+    # The content
+
+    async def _content(self, accepted: list[Recipient]) -> None:
+        content = self._request.content
+        if self._session.lost is not None:
+            self._gone()
+            return
+        self._sending = True
+        if not accepted:
+            # RFC 2920 section 3.1: the 354 came all the same, so an empty message must end it.
+            self._client.content()
+            self._session.send(b".\r\n")
+        elif isinstance(content, FileContent):
+            if not await self._stream(content):
+                self._gone()
+                return
+        else:
+            self._client.content()
+            self.dotted = True
+            self._session.send(stuffed(content.octets))
+        answers = await self._session.answers(1)
+        if answers:
+            self._final(accepted, answers[0].reply)
+        else:
+            self._gone()
+
+    async def _stream(self, content: FileContent) -> bool:
+        """
+        @return: whether all of it was written, the final dot included.
+        """
+        stuffer = Stuffer()
+        with open(content.path, "rb") as file:
+            while piece := file.read(_PIECE):
+                self._session.send(stuffer.feed(piece))
+                await self._session.room()
+                if self._session.lost is not None:
+                    return False
+        self._client.content()
+        self.dotted = True
+        self._session.send(stuffer.finish())
+        return True
+
+    def _final(self, accepted: list[Recipient], reply: Reply) -> None:
+        if reply.positive:
+            text, status = reply.text, reply.status
+            for recipient in accepted:
+                self._settle(recipient, Ending.DELIVERED, status, text, reply)
+        else:
+            self._refuse(accepted, reply, Verb.CONTENT)
+            if accepted:
+                self._open.spoilt = f"content was refused: {reply.text}"
+        if reply.code == 421:
+            self._open.spoilt = reply.text
+
+    # What became of recipients
+
+    def _settle(
+        self, recipient: Recipient, ending: Ending, status: str, text: str, reply: Reply | None = None
+    ) -> None:
+        self._outcomes.setdefault(
+            recipient, Outcome(recipient=recipient, ending=ending, status=status, text=text, reply=reply)
+        )
+
+    def _refuse(self, recipients: list[Recipient] | tuple[Recipient, ...], reply: Reply, asked: Verb) -> None:
+        closing = reply.code == 421
+        if closing or reply.syntactic:
+            self._open.spoilt = reply.text
+        if reply.throttling:
+            self._blame = Blame.THROTTLED
+        ending, status = Ending.REFUSED, reply.status
+        full = asked is Verb.MAIL and reply.temporary and _SESSION_FULL.search(reply.text) is not None
+        if self._reused and (full or (closing and asked is not Verb.CONTENT)):
+            # The session has had its share, not the message: it goes at once to another.
+            self._open.spoilt, self._full, self._blame = reply.text, True, Blame.NOBODY
+            ending = Ending.UNTOUCHED
+        elif reply.code < 400:
+            status = "5.5.0"
+            self._open.spoilt = f"protocol error: {reply.text}"
+        text = f"host {self._session.relay} said: {reply.text} (in reply to {_ASKED[asked]})"
+        for recipient in recipients:
+            self._settle(recipient, ending, status, text, reply)
+
+    def _gone(self) -> None:
+        """Settle those that have no outcome because the session was lost, or because nobody was accepted."""
+        lost = self._session.lost
+        if lost is None:
+            return
+        self._open.spoilt = str(lost)
+        unsettled = [recipient for recipient in self._request.recipients if recipient not in self._outcomes]
+        if not unsettled:
+            return
+        stray = self._session.stray
+        if self.dotted:
+            ending, text = Ending.UNKNOWN, str(lost)
+        elif self._sending and stray is not None and stray.code >= 400:
+            # The server spoke before the content was over: that is its reply.
+            self._refuse(unsettled, stray, Verb.CONTENT)
+            return
+        else:
+            ending, text = (Ending.UNTOUCHED if self._reused else Ending.REFUSED), str(lost)
+            # A server that closes instead of taking another MAIL has a limit; one that stalls has a problem.
+            self._full = self._reused and self._session.hung_up and lost.stage in _BEGINNING
+        self._blame = Blame.NOBODY if ending is Ending.UNTOUCHED else Blame.SITE
+        for recipient in unsettled:
+            self._settle(recipient, ending, "4.4.2", text)

@@ -1,0 +1,3 @@
+"""
+The listening side: takes mail in and gives it to the spool.
+"""

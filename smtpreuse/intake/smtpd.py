@@ -1,0 +1,250 @@
+"""
+Takes mail in: an SMTP server over any stream transport of Twisted, with the behaviour of Postfix's smtpd(8).
+
+This knows connections: how many there are, how long they may be silent, how they end. What is done with what a client
+says is L{smtpreuse.intake.session}'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, IReactorTime, ITransport
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from smtpreuse.config.settings import Settings
+from smtpreuse.intake.session import Peer, Services, Session
+from smtpreuse.interfaces import IMailLog, IRouter, ISpool
+from smtpreuse.model.content import Content
+from smtpreuse.model.message import Message
+from smtpreuse.model.queueid import QueueIds
+from smtpreuse.smtp.order import State
+
+# What a client may send ahead while its message is being stored; more waits in its own buffers.
+READ_AHEAD = 65536
+
+
+@implementer(IPushProducer)
+class SMTPD(Protocol):
+    """One client's connection."""
+
+    def __init__(self, factory: SMTPDFactory, settings: Settings, peer: Peer) -> None:
+        self._factory = factory
+        self._settings = settings
+        self._peer = peer
+        self._session = Session(factory.services, settings, peer, self._go_on)
+        self._machine = self._session.machine
+        self._lost = False
+        self._held_back = False
+        self._timer: IDelayedCall | None = None
+        self._deadline = 0.0
+
+    def connectionMade(self) -> None:
+        consumer = IConsumer(self.transport, None)
+        if consumer is not None:
+            # So that a client that does not read its replies is not read from either.
+            consumer.registerProducer(self, True)
+        self._extend()
+        self._timer = self._factory.clock.callLater(self._settings.smtpd_timeout, self._ring)
+        refusal = self._factory.joined(self, self._peer)
+        if self._factory.draining:
+            self._session.part()
+        elif refusal is not None:
+            self._machine.close(refusal)
+        else:
+            self._machine.greet()
+        self._work()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._extend()
+        machine = self._machine
+        machine.feed(data)
+        if not machine.waiting:
+            self._work()
+        elif machine.buffered > READ_AHEAD and not self._held_back:
+            self._held_back = True
+            self.pauseProducing()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._session.abandon()
+        self._factory.left(self, self._peer)
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        IPushProducer(self.transport).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if not self._held_back:
+            IPushProducer(self.transport).resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Nothing to do: the end of the connection is told in C{connectionLost}."""
+
+    # for the factory
+
+    def drain(self) -> None:
+        """End as soon as no transaction is in progress."""
+        if not self._machine.waiting:
+            self._work()
+
+    def abort(self) -> None:
+        """End at once."""
+        transport = self._wire()
+        getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def _work(self) -> None:
+        """Do all that can be done now, and write what there is to say in one piece."""
+        replies = self._session.work()
+        if replies:
+            self._wire().write(replies)
+        if self._machine.state is State.CLOSED:
+            self._session.abandon()
+            consumer = IConsumer(self.transport, None)
+            if consumer is not None:
+                consumer.unregisterProducer()
+            self._wire().loseConnection()
+
+    def _go_on(self) -> None:
+        """A message was stored, or not: say so, and go on with what the client sent behind it."""
+        if self._lost:
+            return
+        self._extend()
+        self._work()
+        if self._held_back and not self._machine.waiting:
+            self._held_back = False
+            self.resumeProducing()
+
+    def _extend(self) -> None:
+        self._deadline = self._factory.clock.seconds() + self._settings.smtpd_timeout
+
+    def _ring(self) -> None:
+        """The one timer of the connection; what has happened meanwhile only moved the deadline."""
+        if self._machine.waiting:
+            # The client waits for us, not we for it.
+            self._extend()
+        clock = self._factory.clock
+        left = self._deadline - clock.seconds()
+        if left > 0:
+            self._timer = clock.callLater(left, self._ring)
+            return
+        self._extend()
+        self._timer = clock.callLater(self._settings.smtpd_timeout, self._ring)
+        if self._machine.state is State.CLOSED:
+            self.abort()
+        else:
+            self._machine.close(f"421 4.4.2 {self._settings.myhostname} Error: timeout exceeded")
+            self._work()
+
+    def _wire(self) -> ITransport:
+        assert self.transport is not None, "a connection is used after it was made"
+        return self.transport
+
+
+class SMTPDFactory(ServerFactory):
+    """
+    Makes a L{SMTPD} for each client, and counts them.
+
+    @ivar settings: of connections to come; may be replaced.
+    @ivar draining: whether the service is about to end.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: ISpool,
+        router: IRouter,
+        accepted: Callable[[Message, Content], None],
+        maillog: IMailLog,
+        clock: IReactorTime,
+        ids: QueueIds,
+        paused: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """
+        @param accepted: told of each message that the spool has, as stored.
+        @param paused: why no mail is taken now, or L{None}.
+        """
+        self.settings = settings
+        self.clock = clock
+        self.draining = False
+        self.services = Services(
+            spool=spool,
+            router=router,
+            accepted=accepted,
+            maillog=maillog,
+            clock=clock,
+            ids=ids,
+            paused=paused,
+            draining=lambda: self.draining,
+        )
+        self._connections: set[SMTPD] = set()
+        self._counts: dict[str, int] = {}
+        self._gone: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> SMTPD:
+        protocol = SMTPD(self, self.settings, Peer.of(addr))
+        protocol.factory = self
+        return protocol
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
+    def joined(self, connection: SMTPD, peer: Peer) -> str | None:
+        """
+        A client connected.
+
+        @return: the reply that turns it away, or L{None}; while the service ends its session says so itself.
+        """
+        self._connections.add(connection)
+        self._counts[peer.address] = count = self._counts.get(peer.address, 0) + 1
+        limit = self.settings.smtpd_client_connection_count_limit
+        if limit and count > limit and not peer.among(self.settings.smtpd_client_event_limit_exceptions):
+            return f"421 4.7.0 {self.settings.myhostname} Error: too many connections from {peer.address}"
+        return None
+
+    def left(self, connection: SMTPD, peer: Peer) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        count = self._counts.pop(peer.address, 1) - 1
+        if count:
+            self._counts[peer.address] = count
+        if not self._connections:
+            self._all_gone()
+
+    async def drain(self, limit: float) -> None:
+        """
+        Turn new clients away, let transactions in progress end, and return when all connections are gone.
+
+        @param limit: seconds, after which those that are left are cut.
+        """
+        self.draining = True
+        for connection in list(self._connections):
+            connection.drain()
+        if not self._connections:
+            return
+        self._gone = Deferred()
+        cut = self.clock.callLater(limit, self._cut)
+        await self._gone
+        if cut.active():
+            cut.cancel()
+
+    def _cut(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+        self._all_gone()
+
+    def _all_gone(self) -> None:
+        gone, self._gone = self._gone, None
+        if gone is not None:
+            gone.callback(None)

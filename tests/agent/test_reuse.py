@@ -1,0 +1,215 @@
+"""
+Tests of L{smtpreuse.agent.reuse}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpreuse.agent.connect import OpenFailed
+from smtpreuse.agent.reuse import Finder, SearchRules
+from smtpreuse.agent.session import OpenSession
+from smtpreuse.model.delivery import Blame
+from smtpreuse.model.nexthop import Candidate
+from tests.agent.world import PROFILE, facts, limits, open_session, request, route, started
+from tests.fakes import FakeCache, FakeEnd, FakeHosts, FakeLane, Rested, candidate
+
+ONE = candidate("mx1.example.com", "192.0.2.1", preference=10)
+TWO = candidate("mx2.example.com", "192.0.2.2", preference=10)
+LAST = candidate("mx3.example.com", "192.0.2.3", preference=20)
+
+
+class FakeConnector:
+    """Opens sessions, but not to those that fail."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.failures: dict[str, OpenFailed] = {}
+        self.opened: list[tuple[str, bool]] = []
+        self._clock = clock
+
+    async def open(self, candidate: Candidate, *, fall_back: bool) -> OpenSession:
+        self.opened.append((candidate.host, fall_back))
+        if candidate.host in self.failures:
+            raise self.failures[candidate.host]
+        return open_session(FakeEnd(), self._clock, at=candidate)
+
+
+class FinderTests(SynchronousTestCase):
+    """A session comes from the cache by destination, then by endpoint, and only then is a new one opened."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.cache = FakeCache()
+        self.hosts = FakeHosts()
+        self.connector = FakeConnector(self.clock)
+        self.lane = FakeLane()
+
+    def find(
+        self, *, address_limit: int = 0, candidates: tuple[Candidate, ...] = (ONE, TWO, LAST), **values: object
+    ) -> Deferred[OpenSession]:
+        """Find one for a request with these values."""
+        rules = SearchRules(profile=PROFILE, limits=limits(), address_limit=address_limit, fallback_age=300.0)
+        finder = Finder(self.cache, self.connector, self.hosts, self.clock, rules)  # type: ignore[arg-type]  # a fake
+        return started(finder.find(self.lane, request(route=route(*candidates), **values)))
+
+    def rested(self, at: Candidate, uses: int = 4) -> Rested:
+        """A session at rest."""
+        return PROFILE.key(at), facts(uses=uses), FakeEnd()
+
+    def hosts_opened(self) -> list[str]:
+        """Where connections were tried."""
+        return [host for host, _ in self.connector.opened]
+
+    def test_by_destination(self) -> None:
+        """The one that served the destination before is taken, and nothing is opened."""
+        self.cache.destinations["example.com"] = saved = self.rested(TWO)
+        session = self.successResultOf(self.find())
+        self.assertEqual((session.key, session.candidate, session.uses), (saved[0], TWO, 4))
+        self.assertIs(session.session.end, saved[2])
+        self.assertTrue(session.session.rested)
+        self.assertEqual((self.cache.asked, self.hosts_opened()), (["example.com"], []))
+        self.assertEqual(session.session.relay, "mx2.example.com[192.0.2.2]")
+
+    def test_needs(self) -> None:
+        """The cache is told what each candidate would need, in order, with the size of the message."""
+        self.find(size=777)
+        self.assertEqual([need.key for need in self.cache.needs], [PROFILE.key(each) for each in (ONE, TWO, LAST)])
+        self.assertEqual({need.size for need in self.cache.needs}, {777})
+
+    def test_by_endpoint(self) -> None:
+        """Then one to an endpoint of the best preference, whoever used it."""
+        self.cache.endpoints[TWO.endpoint] = self.rested(TWO)
+        session = self.successResultOf(self.find())
+        self.assertIs(session.candidate, TWO)
+        self.assertEqual(self.cache.asked, ["example.com", "[192.0.2.1]:25", "[192.0.2.2]:25"])
+
+    def test_best_preference_only(self) -> None:
+        """A session to a host of lower preference does not keep the better one from being tried."""
+        self.cache.endpoints[LAST.endpoint] = self.rested(LAST)
+        session = self.successResultOf(self.find())
+        self.assertIs(session.candidate, ONE)
+        self.assertNotIn("[192.0.2.3]:25", self.cache.asked)
+
+    def test_lower_preference_after_failures(self) -> None:
+        """Once the better ones failed, a session at rest goes before a connection."""
+        for host in ("mx1.example.com", "mx2.example.com"):
+            self.connector.failures[host] = OpenFailed("4.4.1", "refused")
+        self.cache.endpoints[LAST.endpoint] = self.rested(LAST)
+        session = self.successResultOf(self.find())
+        self.assertIs(session.candidate, LAST)
+        self.assertEqual(self.hosts_opened(), ["mx1.example.com", "mx2.example.com"])
+
+    def test_ended_on_sight(self) -> None:
+        """A session that its server ended or spoiled while it changed hands is never seen by the request."""
+        for spoil in ("close", "421"):
+            self.setUp()
+            saved = self.rested(ONE)
+            end = saved[2]
+            assert isinstance(end, FakeEnd)
+            if spoil == "close":
+                end.attach = lambda receiver: receiver.ended("closed")  # type: ignore[method-assign]  # it was closed
+            else:
+                end.attach = lambda receiver: receiver.received(b"421 idle\r\n")  # type: ignore[method-assign]  # it spoke
+            self.cache.destinations["example.com"] = saved
+            session = self.successResultOf(self.find())
+            self.assertEqual((session.uses, self.hosts_opened()), (0, ["mx1.example.com"]))
+
+    def test_ended_on_sight_after_failure(self) -> None:
+        """The same where it was found on the way."""
+        saved = self.rested(TWO)
+        end = saved[2]
+        assert isinstance(end, FakeEnd)
+        end.attach = lambda receiver: receiver.ended("closed")  # type: ignore[method-assign]  # it was closed
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "refused")
+
+        async def late(need: object) -> Rested | None:
+            found = self.cache.asked.count("late") == 2
+            self.cache.asked.append("late")
+            return saved if found else None
+
+        self.cache.find_endpoint = late  # type: ignore[method-assign,assignment]  # found at the third look
+        session = self.successResultOf(self.find())
+        self.assertEqual((session.candidate, session.uses), (TWO, 0))
+
+    def test_fresh(self) -> None:
+        """One that a reused session failed gets a new one, and no other: one retry."""
+        self.cache.destinations["example.com"] = self.rested(ONE)
+        self.cache.endpoints[ONE.endpoint] = self.rested(ONE)
+        self.cache.endpoints[TWO.endpoint] = self.rested(TWO)
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "refused")
+        session = self.successResultOf(self.find(fresh=True))
+        self.assertEqual((session.uses, session.candidate, self.cache.asked), (0, TWO, []))
+
+    def test_tried(self) -> None:
+        """Hosts that refused it are neither looked up nor connected to."""
+        self.cache.endpoints[ONE.endpoint] = self.rested(ONE)
+        session = self.successResultOf(self.find(tried=frozenset({ONE.endpoint})))
+        self.assertIs(session.candidate, TWO)
+        self.assertNotIn(PROFILE.key(ONE), [need.key for need in self.cache.needs])
+        self.assertNotIn("[192.0.2.1]:25", self.cache.asked)
+
+    def test_tried_all_of_a_preference(self) -> None:
+        """The best preference is that of those that are left."""
+        self.cache.endpoints[LAST.endpoint] = self.rested(LAST)
+        session = self.successResultOf(self.find(tried=frozenset({ONE.endpoint, TWO.endpoint})))
+        self.assertEqual((session.candidate, session.uses), (LAST, 4))
+
+    def test_none_left(self) -> None:
+        """Nobody left to try: deferred, nobody's fault."""
+        error = self.failureResultOf(self.find(tried=frozenset({ONE.endpoint}), candidates=(ONE,)), OpenFailed).value
+        self.assertEqual((error.status, error.blame), ("4.3.0", Blame.NOBODY))
+
+    def test_order(self) -> None:
+        """In the order of the candidates; what failed and what answered is remembered for all lanes."""
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "refused")
+        session = self.successResultOf(self.find())
+        self.assertIs(session.candidate, TWO)
+        self.assertEqual(self.hosts.said, [("failed", ONE.endpoint), ("answered", TWO.endpoint)])
+
+    def test_failed_lately(self) -> None:
+        """An endpoint that failed lately is tried last."""
+        self.hosts.bad = [ONE.endpoint]
+        self.connector.failures["mx2.example.com"] = OpenFailed("4.4.1", "refused")
+        self.connector.failures["mx3.example.com"] = OpenFailed("4.4.1", "refused")
+        self.assertIs(self.successResultOf(self.find()).candidate, ONE)
+        self.assertEqual(self.hosts_opened(), ["mx2.example.com", "mx3.example.com", "mx1.example.com"])
+
+    def test_all_fail(self) -> None:
+        """The last failure is what the recipients are deferred with."""
+        for number in (1, 2, 3):
+            self.connector.failures[f"mx{number}.example.com"] = OpenFailed("4.4.1", f"refused {number}")
+        error = self.failureResultOf(self.find(), OpenFailed).value
+        self.assertEqual(error.text, "refused 3")
+
+    def test_address_limit(self) -> None:
+        """Not more endpoints than the limit."""
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "refused 1")
+        self.connector.failures["mx2.example.com"] = OpenFailed("4.4.1", "refused 2")
+        error = self.failureResultOf(self.find(address_limit=2), OpenFailed).value
+        self.assertEqual((error.text, len(self.connector.opened)), ("refused 2", 2))
+
+    def test_permanent(self) -> None:
+        """A failure for good ends the search."""
+        self.connector.failures["mx1.example.com"] = OpenFailed("5.4.6", "loops back to myself", Blame.NOBODY)
+        self.failureResultOf(self.find(), OpenFailed)
+        self.assertEqual(self.hosts_opened(), ["mx1.example.com"])
+
+    def test_our_own_fault(self) -> None:
+        """Our own faults are not held against the endpoint."""
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.3.0", "no files", Blame.OURSELVES)
+        self.successResultOf(self.find())
+        self.assertEqual(self.hosts.said, [("answered", TWO.endpoint)])
+
+    def test_makes_room(self) -> None:
+        """Before a connection is opened, resting sessions beyond what the lane allows are told QUIT."""
+        self.successResultOf(self.find())
+        self.assertEqual(self.cache.dropped, [("example.com", 3)])
+
+    def test_age(self) -> None:
+        """Going without TLS is for messages that had waited before they were taken up."""
+        for waited, allowed in ((299.0, False), (300.0, True)):
+            self.setUp()
+            self.find(arrived=1000.0, activated=1000.0 + waited)
+            self.assertEqual(self.connector.opened, [("mx1.example.com", allowed)])
