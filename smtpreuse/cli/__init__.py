@@ -1,0 +1,3 @@
+"""
+The C{smtpreuse} command: one module for each subcommand.
+"""

@@ -1,0 +1,3 @@
+"""
+What the operator sees and says: the log, and the control socket.
+"""

@@ -1,0 +1,35 @@
+"""
+What this process uses. It keeps no history, and does not count mail: the dispatcher does.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Usage:
+    """
+    @ivar rss: resident octets, or L{None} where the system does not tell.
+    @ivar cpu: seconds of processor time, user and system.
+    """
+
+    rss: int | None
+    cpu: float
+
+
+def usage() -> Usage:
+    """What this process uses now."""
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(rss=_resident(), cpu=spent.ru_utime + spent.ru_stime)
+
+
+def _resident(path: str = "/proc/self/statm") -> int | None:
+    # getrusage knows the peak only.
+    try:
+        with open(path) as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return None

@@ -1,0 +1,3 @@
+"""
+Puts the parts together, and gives the whole a life.
+"""

@@ -1,0 +1,163 @@
+"""
+The one place that says which body stands behind which seam.
+
+Every part gets what it needs as arguments; only here do settings turn into rules, and seams into bodies.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from importlib.metadata import version
+
+from attrs import frozen
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorFDSet,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUDP,
+    IReactorUNIX,
+)
+from twisted.python.threadpool import ThreadPool
+from twisted.web.server import Site
+from zope.interface import Interface
+
+from smtpreuse.agent.connect import Connector, OpeningRules
+from smtpreuse.agent.lane import Agent
+from smtpreuse.agent.reuse import Finder, SearchRules
+from smtpreuse.agent.session import Limits
+from smtpreuse.config.settings import Settings
+from smtpreuse.control.api import make_site
+from smtpreuse.control.maillog import MailLog
+from smtpreuse.dns.native import resolver_of
+from smtpreuse.intake.smtpd import SMTPDFactory
+from smtpreuse.model.queueid import QueueIds
+from smtpreuse.model.reuse import Profile
+from smtpreuse.queue.contentcache import ContentCache
+from smtpreuse.queue.dispatch import Dispatcher, DispatchRules
+from smtpreuse.queue.hosts import HostMemory
+from smtpreuse.queue.returns import Returns
+from smtpreuse.queue.schedule import RetryRules
+from smtpreuse.queue.sitequeue import SiteRules
+from smtpreuse.queue.spool import SQLiteSpool
+from smtpreuse.roles.view import ServiceView
+from smtpreuse.routing.router import Router
+from smtpreuse.scache.service import ConnectionCache
+from smtpreuse.tls.context import Contexts
+from smtpreuse.tls.policy import Policies
+from smtpreuse.tlsproxy.service import TLSProxyService
+
+VERSION = version("smtpreuse")
+
+
+class IServiceReactor(
+    IReactorCore, IReactorFDSet, IReactorSocket, IReactorTCP, IReactorThreads, IReactorTime, IReactorUDP, IReactorUNIX,
+    Interface,
+):  # fmt: skip
+    """What the whole service needs of a reactor."""
+
+
+@frozen(kw_only=True)
+class House:
+    """The parts whose life somebody has to look after."""
+
+    maillog: MailLog
+    spool: SQLiteSpool
+    router: Router
+    cache: ConnectionCache
+    dispatcher: Dispatcher
+    smtpd: SMTPDFactory
+    control: Site
+    pool: ThreadPool
+
+
+def assemble(settings: Settings, reactor: IServiceReactor) -> House:
+    """
+    Make all parts, in one process. Nothing runs yet, and nothing was opened but the operator's log.
+
+    @raise OSError: when the operator's log cannot be opened.
+    """
+    clock: IReactorTime = reactor
+    maillog = MailLog(
+        clock, settings.maillog_file, socket.gethostname().partition(".")[0], iso=settings.maillog_time == "iso"
+    )
+    pool = ThreadPool(0, 4, name="resolver")
+    router = Router(settings, resolver_of(settings, reactor, pool), Policies(settings), clock.seconds, random.Random())
+    spool = SQLiteSpool(
+        settings.queue_directory, reactor, clock, queue_minfree=settings.queue_minfree,
+        message_size_limit=settings.message_size_limit, reroute=router.hop, fingerprint=router.fingerprint,
+    )  # fmt: skip
+    profile = Profile(
+        helo=settings.smtp_helo_name, source=settings.smtp_bind_address, source6=settings.smtp_bind_address6
+    )
+    limits = Limits.of(settings)
+    cache = ConnectionCache(
+        clock, idle_limit=settings.smtp_connection_cache_time_limit, limit=settings.resting_session_limit,
+        limit_per_key=settings.resting_session_limit_per_key, most_uses=settings.smtp_connection_reuse_count_limit,
+    )  # fmt: skip
+    connector = Connector(
+        reactor, clock, TLSProxyService(reactor, Contexts()), maillog, opening_rules(settings, profile, limits)
+    )
+    hosts = HostMemory(clock.seconds, settings.minimal_backoff_time / 5)
+    agent = Agent(
+        Finder(cache, connector, hosts, clock, SearchRules(
+            profile=profile, limits=limits, address_limit=settings.smtp_mx_address_limit,
+            fallback_age=settings.minimal_backoff_time,
+        )),
+        cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel, most_reuses=settings.smtp_connection_reuse_count_limit,
+    )  # fmt: skip
+    ids = QueueIds(clock.seconds, os.getpid())
+    dispatcher = Dispatcher(
+        spool, router, agent, cache, maillog, clock, dispatch_rules(settings, profile),
+        contents=ContentCache(settings.content_cache_size),
+        returns=Returns(spool, router, maillog, ids.next, settings.myhostname), random=random.Random(),
+    )  # fmt: skip
+    smtpd = SMTPDFactory(settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble)
+    view = ServiceView(dispatcher, agent, cache, os.getpid())
+    return House(
+        maillog=maillog, spool=spool, router=router, cache=cache, dispatcher=dispatcher, smtpd=smtpd,
+        control=make_site(spool, view, clock, VERSION), pool=pool,
+    )  # fmt: skip
+
+
+def opening_rules(settings: Settings, profile: Profile, limits: Limits) -> OpeningRules:
+    """What main.cf says of opening a session."""
+    return OpeningRules(
+        profile=profile,
+        limits=limits,
+        connect_timeout=settings.smtp_connect_timeout,
+        starttls_timeout=settings.smtp_starttls_timeout,
+        lifetime=settings.smtp_connection_reuse_time_limit,
+        skip_5xx_greeting=settings.smtp_skip_5xx_greeting,
+        discard=frozenset(keyword.upper() for keyword in settings.smtp_discard_ehlo_keywords),
+    )
+
+
+def dispatch_rules(settings: Settings, profile: Profile) -> DispatchRules:
+    """What main.cf says of the queue."""
+    return DispatchRules(
+        site=SiteRules(
+            profile=profile,
+            initial=settings.initial_destination_concurrency,
+            limit=settings.default_destination_concurrency_limit,
+            rate_delay=settings.default_destination_rate_delay,
+            most_uses=settings.smtp_connection_reuse_count_limit,
+            on_demand=settings.smtp_connection_cache_on_demand,
+            destinations=frozenset(settings.smtp_connection_cache_destinations),
+        ),
+        retry=RetryRules(
+            minimal_backoff=settings.minimal_backoff_time,
+            maximal_backoff=settings.maximal_backoff_time,
+            lifetime=settings.maximal_queue_lifetime,
+            bounce_lifetime=settings.bounce_queue_lifetime,
+            soft_bounce=settings.soft_bounce,
+        ),
+        active_limit=settings.qmgr_message_active_limit,
+        recipient_limit=settings.default_destination_recipient_limit,
+        lane_limit=settings.session_limit,
+        request_sessions=settings.smtp_mx_session_limit,
+    )
