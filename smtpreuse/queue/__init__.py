@@ -1,3 +1,3 @@
 """
-The queue: what is stored until it is delivered, when it is tried, and what becomes of it.
+The queue manager: what is tried when, on which lane, and what becomes of it. How mail is stored is C{spool}'s.
 """

@@ -122,6 +122,8 @@ def _told(outcome: Outcome) -> list[str]:
     """For people, folded to lines of at most 76 octets where words allow."""
     words, lines, line = _printable(outcome.text).split(), [], f"<{outcome.recipient.address}>:"
     for word in words:
+        # RFC 5321 section 4.5.3.1.6: a line has up to 998 octets, whatever a server says.
+        word = word[:900]
         if len(line) + 1 + len(word) > 76:
             lines.append(line)
             line = f"   {word}"

@@ -32,7 +32,7 @@ from smtpreuse.queue.ledger import Ledger
 from smtpreuse.queue.line import Job
 from smtpreuse.queue.loader import Loader
 from smtpreuse.queue.returns import Returns
-from smtpreuse.queue.schedule import RetryRules, Settled, hint, settle, wants_lane
+from smtpreuse.queue.schedule import STUCK, RetryRules, Settled, hint, settle, wants_lane
 from smtpreuse.queue.sitequeue import SiteQueue, SiteRules
 
 
@@ -129,11 +129,11 @@ class Dispatcher:
     def changed(self, deleted: Sequence[str]) -> None:
         """The queue was changed by its operator: forget what is gone, look for what is due."""
         gone = frozenset(deleted)
-        for queue in self.sites.values():
+        for queue in list(self.sites.values()):
             for job in queue.lines.remove(lambda job: job.message.queue_id in gone):
                 self._hops[job.hop].waiting -= len(job.message.recipients)
                 self._forget(job)
-        for hop in self._hops.values():
+        for hop in list(self._hops.values()):
             hop.unrouted, jobs = [job for job in hop.unrouted if job.message.queue_id not in gone], hop.unrouted
             for job in jobs:
                 if job.message.queue_id in gone:
@@ -304,14 +304,18 @@ class Dispatcher:
             queue.later(queue.not_before, self._open_lanes)
             return
         while len(self._lanes) < self._rules.lane_limit and wants_lane(
-            len(queue.lines), queue.lanes, queue.window.size, queue.pace
+            len(queue.lines), queue.lanes, queue.window.size, queue.pace, queue.waited(now)
         ):
             lane = QueueLane(queue, self)
             queue.lanes += 1
             self._lanes.add(lane)
             self._agent.work(lane)
-        if queue.lines and len(self._lanes) >= self._rules.lane_limit:
+        if not queue.lines or queue.lanes >= queue.window.size:
+            return
+        if len(self._lanes) >= self._rules.lane_limit:
             self._short[queue.site.name] = queue
+        else:
+            queue.later(now - queue.waited(now) + STUCK, self._open_lanes)
 
     def _share_lanes(self, last: SiteQueue) -> None:
         """A lane is free: for the sites that had to do without, in turn, and then for the one whose it was."""

@@ -23,6 +23,9 @@ FRESH_TO_RETRIES = 3
 DOOR_HOLDS = 60.0
 # How long a messages-per-connection limit that a site taught is believed.
 LEARNED_FOR = 86400.0
+# A request that has waited so long, in seconds, is worth a lane of its own whatever the pace was: those at work may be
+# stuck, and a server may take ten minutes to answer a final dot.
+STUCK = 1.0
 
 
 @define
@@ -151,18 +154,21 @@ def _average(old: float, new: float) -> float:
     return old + (new - old) / 8 if old else new
 
 
-def wants_lane(due: int, lanes: int, window: int, pace: Pace) -> bool:
+def wants_lane(due: int, lanes: int, window: int, pace: Pace, waited: float = 0.0) -> bool:
     """
     Whether another lane is worth opening: not when the lanes at work will have taken what is due before a new session
     could be ready (twice over, as opening costs both sides more than carrying).
 
     @param due: requests that wait.
     @param lanes: lanes at work, those that are connecting included.
+    @param waited: for how many seconds the first of them has been due.
     """
     if due == 0 or lanes >= window:
         return False
+    if waited >= STUCK:
+        return True
     if lanes == 0 or not pace.connecting:
-        return due > 0 and lanes < due
+        return lanes < due
     return due * pace.transaction / lanes > 2 * pace.connecting
 
 

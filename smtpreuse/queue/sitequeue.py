@@ -104,6 +104,11 @@ class SiteQueue:
         oldest = self.lines.oldest()
         return oldest is not None and now - oldest.since > patience and not self._fits(carrier, oldest, now)
 
+    def waited(self, now: float) -> float:
+        """For how many seconds the first in line has been due; 0 where nothing waits."""
+        oldest = self.lines.oldest()
+        return now - oldest.since if oldest is not None else 0.0
+
     def forgettable(self, now: float) -> bool:
         """Whether nothing waits or works, and what was learned is old."""
         return not self.lines and not self.lanes and max(self.last_completion, self.window.dead_until) < now - FORGET

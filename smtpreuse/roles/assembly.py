@@ -43,7 +43,7 @@ from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
 from smtpreuse.queue.schedule import RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
-from smtpreuse.queue.spool import SQLiteSpool
+from smtpreuse.spool.sqlite import SQLiteSpool
 from smtpreuse.roles.view import ServiceView
 from smtpreuse.routing.router import Router
 from smtpreuse.scache.service import ConnectionCache

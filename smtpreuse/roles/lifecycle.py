@@ -7,12 +7,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
@@ -47,7 +50,17 @@ class DeliveryService(Service):
             house.spool.open()
         except (OSError, SpoolError) as error:
             _end(f"smtpreuse cannot start: {error}")
+        # Not before the reactor has its own signal handlers: from "ready" on every signal is to mean what it should.
+        self._reactor.callWhenRunning(self._running, house)
+
+    def _running(self, house: House) -> None:
+        # twistd ends by the signal that stopped its reactor; a service that was told to end, and did, exits with 0.
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._terminated))
         Deferred.fromCoroutine(self._open(house)).addErrback(self._cannot)
+
+    def _terminated(self) -> None:
+        with suppress(ReactorNotRunning):  # it was told so before
+            self._reactor.stop()
 
     async def _open(self, house: House) -> None:
         path = self._settings.control_socket
@@ -58,6 +71,9 @@ class DeliveryService(Service):
         house.dispatcher.start()
         for text in self._settings.listen:
             self._ports.append(await serverFromString(self._reactor, text).listen(house.smtpd))
+        # twistd ends by raising the signal again that stopped it, so that a drain would look like a death by SIGTERM: here
+        # it is the ordinary way to stop, with status 0. Its own handlers are set when the reactor starts.
+        self._reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._told_to_stop)
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(house.maillog.reopen))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
         places = ", ".join(_place(port.getHost()) for port in self._ports)
@@ -69,6 +85,9 @@ class DeliveryService(Service):
         reason = failure.getErrorMessage()
         os.write(2, f"smtpreuse cannot start: {reason}\n".encode())
         self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _told_to_stop(self, *_: object) -> None:
+        self._reactor.callFromThread(self._reactor.stop)
 
     def _hung_up(self) -> None:
         self.log.warn("SIGHUP: the configuration is not read again while the service runs; restart it")
@@ -106,11 +125,12 @@ async def _stopped(port: IListeningPort) -> None:
         await stopped
 
 
-def _place(address: object) -> str:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _place(address: IAddress) -> str:
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    return os.fsdecode(address.name or b"") if isinstance(address, UNIXAddress) else str(address)
 
 
 def _end(text: str) -> None:

@@ -3,7 +3,8 @@ A process that stores mail, for tests that watch or kill it: C{spool_child MODE 
 output whenever something has been promised.
 
 C{append}: five messages, one after the other, each with C{begin N} before and C{end N} behind it. C{kill N}: appends
-and records as fast as it can, and kills itself when N promises were made.
+and records as fast as it can, and kills itself when N promises were made. C{leave}: as C{append}, but it never closes
+the spool.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from smtpreuse.model.content import Content, MemoryContent
 from smtpreuse.model.message import Message, Recipient
 from smtpreuse.model.queueview import Recorded
-from smtpreuse.queue.spool import SQLiteSpool
+from smtpreuse.spool.sqlite import SQLiteSpool
 
 
 def spool_at(directory: str) -> SQLiteSpool:
@@ -86,14 +87,16 @@ def main(mode: str, directory: str, most: int = 0) -> None:
     spool.open()
 
     async def run() -> None:
-        if mode == "append":
-            await append(spool)
-        else:
+        if mode == "kill":
             await streams(spool, most)
-        await spool.close()
+        else:
+            await append(spool)
+            await spool.content("Q0")
+        if mode != "leave":
+            await spool.close()
 
     def failed(failure: Failure) -> None:
-        failure.printTraceback()
+        failure.printTraceback(sys.stderr)
 
     Deferred.fromCoroutine(run()).addErrback(failed).addBoth(lambda _: reactor.stop())
     reactor.run()

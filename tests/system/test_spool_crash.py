@@ -14,7 +14,7 @@ from twisted.internet import threads
 from twisted.trial.unittest import TestCase
 
 from smtpreuse.model.content import FileContent, MemoryContent
-from smtpreuse.queue.spool import SQLiteSpool
+from smtpreuse.spool.sqlite import SQLiteSpool
 from tests.system.spool_child import mail, spool_at
 
 HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -40,6 +40,11 @@ class SpoolCrashTests(TestCase):
             said = [line.split() for line in ended.stdout.decode().splitlines()]
             self.assertEqual(len(said), promises)
             await self._check(directory, said)
+
+    async def test_leave(self) -> None:
+        """A process that does not close the spool ends nevertheless."""
+        ended = await threads.deferToThread(child, "leave", os.path.abspath(self.mktemp()))
+        self.assertEqual((ended.returncode, ended.stdout.split()[-2:]), (0, [b"end", b"4"]))
 
     async def _check(self, directory: str, said: list[list[str]]) -> None:
         spool = spool_at(directory)

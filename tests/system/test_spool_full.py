@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from smtpreuse.errors import SpoolError, SpoolFull
 from smtpreuse.model.queueview import Recorded
-from smtpreuse.queue.spool import SQLiteSpool
+from smtpreuse.spool.sqlite import SQLiteSpool
 from tests.system.spool_child import mail, spool_at
 
 

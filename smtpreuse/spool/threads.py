@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from threading import Thread
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -15,12 +16,23 @@ from twisted.python.threadpool import ThreadPool
 
 from smtpreuse.errors import SpoolError
 from smtpreuse.model.content import Content, FileContent
-from smtpreuse.queue.batch import Batch
-from smtpreuse.queue.directory import QueueDirectory
-from smtpreuse.queue.schema import open_reader
-from smtpreuse.queue.writer import Edit, Job, Writer
+from smtpreuse.spool.batch import Batch
+from smtpreuse.spool.directory import QueueDirectory
+from smtpreuse.spool.schema import open_reader
+from smtpreuse.spool.writer import Edit, Job, Writer
 
 T = TypeVar("T")
+
+
+class _Daemon(Thread):
+    # A process that ends without closing the spool does not wait for its threads: what was promised is on disk.
+    def start(self) -> None:
+        self.daemon = True
+        super().start()
+
+
+class _Pool(ThreadPool):
+    threadFactory = _Daemon  # noqa: N815 (Twisted's name)
 
 
 class SpoolThreads:
@@ -33,8 +45,8 @@ class SpoolThreads:
         self._reactor = reactor
         self._directory = directory
         self._reading = open_reader(directory.database)
-        self._readers = ThreadPool(1, 1, "queue reader")
-        self._files = ThreadPool(0, 1, "queue files")
+        self._readers = _Pool(1, 1, "queue reader")
+        self._files = _Pool(0, 1, "queue files")
         self._writer = Writer(connection, reactor, self.remove)
 
     def start(self) -> None:

@@ -1,5 +1,5 @@
 """
-Tests of L{smtpreuse.queue.spool} and its parts, with real threads and real files.
+Tests of L{smtpreuse.spool.sqlite} and its parts, with real threads and real files.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from smtpreuse.errors import SpoolError, SpoolFull, SpoolInUse, SpoolSchemaError, TableError
 from smtpreuse.model.content import FileContent, MemoryContent
-from smtpreuse.queue import reader
-from smtpreuse.queue.batch import Batch
-from smtpreuse.queue.directory import QueueDirectory
-from smtpreuse.queue.spool import RESERVE, SQLiteSpool
+from smtpreuse.spool import reader
+from smtpreuse.spool.batch import Batch
+from smtpreuse.spool.directory import QueueDirectory
+from smtpreuse.spool.sqlite import RESERVE, SQLiteSpool
 from tests import conformance
 from tests.conformance import FOREVER, START, deferred, done, message, octets
 
@@ -310,7 +310,7 @@ class SQLiteSpoolTests(conformance.SpoolContract):
         await self.put("Q1", "a@example.org")
         await self.put("Q2", "a@example.org")
         self.tampered("UPDATE messages SET body = 'NINEBIT' WHERE queue_id = 'Q1'")
-        with patch("smtpreuse.queue.edits.spoil_rows", side_effect=sqlite3.OperationalError("disk I/O error")):
+        with patch("smtpreuse.spool.edits.spoil_rows", side_effect=sqlite3.OperationalError("disk I/O error")):
             self.assertEqual(await self.ids("smtp:example.org"), ["Q2"])
         self.assertEqual((await self.spool.counts())["corrupt"], 0)
 
@@ -413,7 +413,7 @@ class SQLiteSpoolTests(conformance.SpoolContract):
 
     async def test_pages_of_recipients(self) -> None:
         """Messages with very many recipients make shorter pages, of at least one message."""
-        with patch("smtpreuse.queue.desk._MOST_RECIPIENTS", 3):
+        with patch("smtpreuse.spool.desk._MOST_RECIPIENTS", 3):
             for i in range(4):
                 await self.put(f"Q{i}", *(f"{n}@example.org" for n in range(2 if i else 5)))
             first = await self.spool.page("", 10)
@@ -423,7 +423,7 @@ class SQLiteSpoolTests(conformance.SpoolContract):
 
     async def test_pieces(self) -> None:
         """Long changes are made in pieces, and nothing is left out between them."""
-        with patch("smtpreuse.queue.desk._PIECE", 2):
+        with patch("smtpreuse.spool.desk._PIECE", 2):
             for i in range(5):
                 stored = await self.put(f"Q{i}", "a@example.org", "b@example.org")
                 await self.spool.record(deferred(stored, 1e9), [])
@@ -435,7 +435,7 @@ class SQLiteSpoolTests(conformance.SpoolContract):
     async def test_checkpoint(self) -> None:
         """The write-ahead log does not grow with the mail that passes."""
         log = os.path.join(self.directory, "queue.db-wal")
-        with patch("smtpreuse.queue.writer._CHECKPOINT_PAGES", 20):
+        with patch("smtpreuse.spool.writer._CHECKPOINT_PAGES", 20):
             for i in range(60):
                 await self.put(f"Q{i}", "a@example.org", text="x" * 8000)
         self.assertLess(os.path.getsize(log), 60 * 8000)

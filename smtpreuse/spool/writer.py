@@ -23,7 +23,7 @@ from smtpreuse.errors import SpoolError, SpoolFull
 from smtpreuse.model.content import Content
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueview import Recorded
-from smtpreuse.queue.batch import Batch
+from smtpreuse.spool.batch import Batch
 
 T = TypeVar("T")
 

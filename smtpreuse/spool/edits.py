@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 
 from attrs import frozen
 
-from smtpreuse.queue.batch import Batch
+from smtpreuse.spool.batch import Batch
 
 _PIECE = """
 SELECT max(id), max(last_row) FROM (SELECT id, last_row FROM messages WHERE id > ? ORDER BY id LIMIT ?)

@@ -16,8 +16,8 @@ from zope.interface import implementer
 
 from smtpreuse.interfaces import IQueueDesk
 from smtpreuse.model.queueview import QueuePage, QueueRecipient, QueueRow
-from smtpreuse.queue import edits
-from smtpreuse.queue.batch import Batch
+from smtpreuse.spool import edits
+from smtpreuse.spool.batch import Batch
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """
-The durable queue on a local disk: L{ISpool} and L{IQueueDesk} over SQLite. What is written is in C{queue.batch} and
-C{queue.edits}, what is read in C{queue.reader} and C{queue.desk}, and how it stands on the disk in C{queue.schema} and
-C{queue.directory}. Nothing here decides when mail is tried.
+The durable queue on a local disk: L{ISpool} and L{IQueueDesk} over SQLite. What is written is in C{spool.batch} and
+C{spool.edits}, what is read in C{spool.reader} and C{spool.desk}, and how it stands on the disk in C{spool.schema} and
+C{spool.directory}. Nothing here decides when mail is tried.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from smtpreuse.interfaces import IQueueDesk, ISpool
 from smtpreuse.model.content import Content, FileContent
 from smtpreuse.model.message import Message, Recipient
 from smtpreuse.model.queueview import Committed, QueuePage, QueueRow, Recorded
-from smtpreuse.queue import edits, reader
-from smtpreuse.queue.batch import Batch
-from smtpreuse.queue.desk import Desk
-from smtpreuse.queue.directory import QueueDirectory, check_queue_id
-from smtpreuse.queue.schema import open_writer
-from smtpreuse.queue.threads import SpoolThreads
-from smtpreuse.queue.writer import Store
+from smtpreuse.spool import edits, reader
+from smtpreuse.spool.batch import Batch
+from smtpreuse.spool.desk import Desk
+from smtpreuse.spool.directory import QueueDirectory, check_queue_id
+from smtpreuse.spool.schema import open_writer
+from smtpreuse.spool.threads import SpoolThreads
+from smtpreuse.spool.writer import Store
 
 T = TypeVar("T")
 

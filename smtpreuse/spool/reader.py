@@ -3,7 +3,7 @@ What the dispatcher reads from the queue: hops, due messages, content. Plain fun
 as bytes; nothing here writes.
 
 Answers are put together in SQLite as one JSON text: one step of one statement for any number of rows, because each
-step gives Python's interpreter lock away (see C{queue.batch}). A value that is not what it should be fails the whole
+step gives Python's interpreter lock away (see C{spool.batch}). A value that is not what it should be fails the whole
 text; then the rows are read one by one, and the bad ones are named to the caller, who puts them aside.
 """
 

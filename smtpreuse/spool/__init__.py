@@ -1,0 +1,3 @@
+"""
+The durable queue on a local disk: SQLite for rows, files for large content.
+"""
