@@ -92,7 +92,7 @@ class TLSProxyContract(TestCase):
         self.assertEqual(names, ["mx.example.com", None, "mx2.example.com"])
 
     async def test_alert(self) -> None:
-        """A peer that refuses the handshake is quoted with its alert, and the next handshake does not suffer from it."""
+        """A peer that refuses the handshake is quoted with its alert; the next handshake does not suffer from it."""
 
         def serve(connected: socket.socket) -> None:
             context = server_context()

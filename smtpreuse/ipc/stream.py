@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Protocol as Structure
 
-from twisted.internet.interfaces import IAddress, IConsumer, IProtocolFactory, IPushProducer, ITCPTransport, ITransport
+from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITCPTransport, ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -147,9 +148,9 @@ class StreamEnd(Protocol):
 class Adopter(Structure):
     """What we need of a reactor to take a descriptor up."""
 
-    def adoptStreamConnection(  # noqa: N802  # Twisted's name
-        self, __number: int, __family: socket.AddressFamily, __factory: IProtocolFactory
-    ) -> object: ...
+    # IReactorSocket's own type asks for a factory that no factory is.
+    @property
+    def adoptStreamConnection(self) -> Callable[..., object]: ...  # noqa: N802  # Twisted's name
 
 
 class _Adoption(Factory):

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from OpenSSL import SSL
 
 from smtpreuse.model.tlsfacts import TLSRole, TLSSettings
-from smtpreuse.tls.protocols import NUMBERS, Protocols
+from smtpreuse.tls.protocols import Protocols
 
 # Postfix's lists of its grades (postconf(5), tls_high_cipherlist and tls_medium_cipherlist). Security level 0, because
 # a connection that need not be authenticated is better encrypted badly than not at all.
@@ -21,12 +21,7 @@ _CIPHERS = {
     "medium": b"aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH:@SECLEVEL=0",
     "high": b"aNULL:-aNULL:HIGH:@STRENGTH:@SECLEVEL=0",
 }
-_EXCLUSIONS = {
-    NUMBERS["tlsv1"]: SSL.OP_NO_TLSv1,
-    NUMBERS["tlsv1.1"]: SSL.OP_NO_TLSv1_1,
-    NUMBERS["tlsv1.2"]: SSL.OP_NO_TLSv1_2,
-    NUMBERS["tlsv1.3"]: SSL.OP_NO_TLSv1_3,
-}
+_SPOKEN = (SSL.TLS1_3_VERSION, SSL.TLS1_2_VERSION, SSL.TLS1_1_VERSION, SSL.TLS1_VERSION)
 # A missing close_notify is no error: SMTP says itself where a reply ends. Renegotiation is nothing we would ever want;
 # tickets are of no use without resumption; old servers that know no secure renegotiation are to be reached as well.
 _OPTIONS = (
@@ -94,6 +89,25 @@ def server_name(name: str) -> bytes:
     return octets
 
 
+def protocol_range(text: str) -> tuple[int, int]:
+    """
+    The lowest and the highest protocol to be spoken. A client cannot offer a range with a hole in it: OpenSSL would
+    stay below the hole, we stay above it.
+
+    @raise ValueError: when the list is wrong, or leaves none that can be spoken.
+    """
+    protocols = Protocols.parse(text)
+    usable: list[int] = []
+    for number in _SPOKEN:
+        if protocols.allows(number):
+            usable.append(number)
+        elif usable:
+            break
+    if not usable:
+        raise ValueError(f"protocols {text!r} leave none that can be spoken")
+    return usable[-1], usable[0]
+
+
 def client_context(settings: TLSSettings) -> SSL.Context:
     """
     A new context for the client's side.
@@ -104,18 +118,11 @@ def client_context(settings: TLSSettings) -> SSL.Context:
         raise ValueError("only the client's side of a handshake can be made without a certificate")
     if settings.ciphers not in _CIPHERS:
         raise ValueError(f"cipher grade {settings.ciphers!r} is unknown (allowed: {', '.join(sorted(_CIPHERS))})")
-    protocols = Protocols.parse(settings.protocols)
-    usable = [number for number in _EXCLUSIONS if protocols.allows(number)]
-    if not usable:
-        raise ValueError(f"protocols {settings.protocols!r} leave none that can be spoken")
+    lowest, highest = protocol_range(settings.protocols)
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(min(usable))
-    context.set_max_proto_version(max(usable))
-    options = _OPTIONS
-    for number, option in _EXCLUSIONS.items():
-        if number not in usable:
-            options |= option
-    context.set_options(options)
+    context.set_min_proto_version(lowest)
+    context.set_max_proto_version(highest)
+    context.set_options(_OPTIONS)
     context.set_cipher_list(_CIPHERS[settings.ciphers])
     context.set_verify(SSL.VERIFY_NONE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

@@ -19,7 +19,6 @@ from typing import Protocol
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IProtocolFactory,
     IReadDescriptor,
     IReadWriteDescriptor,
     IWriteDescriptor,
@@ -57,7 +56,9 @@ class ProxyReactor(Protocol):
 
     def callLater(self, __delay: float, __callable: Callable[..., object], *args: object) -> IDelayedCall: ...
 
-    def adoptStreamConnection(self, __number: int, __family: int, __factory: IProtocolFactory) -> object: ...
+    # IReactorSocket's own type asks for a factory that no factory is.
+    @property
+    def adoptStreamConnection(self) -> Callable[..., object]: ...
 
 
 @implementer(IStreamEnd, IReadWriteDescriptor)
@@ -134,7 +135,12 @@ class PlaintextEnd:
         if self._reason is not None or self._closing or self._early:
             self._receiver = receiver
             raise SessionLost(self._reason or "octets arrived that nobody asked for")
-        return self._bridge(self._moved())
+        moved = self._moved()
+        try:
+            return self._bridge(moved)
+        except OSError as error:
+            moved.abort()
+            raise SessionLost(f"no bridge can be made ({error.strerror})") from error
 
     # for the relay
 

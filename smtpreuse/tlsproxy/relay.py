@@ -10,6 +10,7 @@ on.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Protocol as Structure
@@ -146,8 +147,9 @@ def bridge(reactor: ProxyReactor, plaintext: PlaintextEnd) -> Descriptor:
     @raise OSError: when there is no descriptor left.
     """
     ours, theirs = socket.socketpair()
-    with ours:
+    with ours, Descriptor.of(theirs) as given:
         ours.setblocking(False)
-        theirs.setblocking(False)
+        os.set_blocking(given.fileno(), False)
+        # The reactor makes a duplicate of its own.
         reactor.adoptStreamConnection(ours.fileno(), ours.family, TLSProxyFactory(reactor, plaintext))
-    return Descriptor.of(theirs)
+        return Descriptor(given.take(), given.family)

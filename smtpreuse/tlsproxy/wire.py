@@ -16,9 +16,12 @@ from OpenSSL import SSL, crypto
 from smtpreuse.model.tlsfacts import TLSResult
 from smtpreuse.tlsproxy.openssl import clear_errors
 
-# As much as Twisted's transports read and write at a time; four records of TLS (RFC 8446 section 5.1).
+# As much as Twisted's transports read at a time.
 _CHUNK = 65536
-# What four records need beyond their plaintext, and what OpenSSL may have to say besides.
+# The most that a record holds (RFC 8446 section 5.1). OpenSSL's memory keeps the size it once had: more than one record
+# at a time would cost every session at rest a few dozen KiB.
+_RECORD = 16384
+# What a record needs beyond its plaintext, and what OpenSSL may have to say besides.
 _OVERHEAD = 4096
 
 
@@ -100,7 +103,7 @@ class Wire:
         """
         clear_errors()
         try:
-            return self._connection.recv(_CHUNK)
+            return self._connection.recv(_RECORD)
         except SSL.WantReadError:
             return None
 
@@ -114,11 +117,9 @@ class Wire:
         """
         clear_errors()
         while data and not self.blocked:
-            chunk, data = data[:_CHUNK], data[_CHUNK:]
-            size = len(chunk)
-            while chunk:
-                chunk = chunk[self._connection.send(chunk) :]
-            self._collect(size)
+            taken = self._connection.send(data[:_RECORD])
+            data = data[taken:]
+            self._collect(taken)
             self.flush()
         return data
 

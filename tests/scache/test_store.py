@@ -37,7 +37,8 @@ class StoreTests(SynchronousTestCase):
     def test_entry(self) -> None:
         """An entry says since when and until when it rests, and is numbered in the order of saving."""
         first, second = self.save(), self.save(START + 1, proved=facts(good_until=START + 3))
-        self.assertEqual((first.since, first.until, first.destination, first.site), (START, START + 15, "example.com", SITE))
+        self.assertEqual((first.since, first.until), (START, START + 15))
+        self.assertEqual((first.destination, first.site), ("example.com", SITE))
         self.assertEqual((second.since, second.until), (START + 1, START + 3))
         self.assertLess(first.number, second.number)
         self.assertEqual(list(self.store), [first, second])
@@ -83,7 +84,7 @@ class StoreTests(SynchronousTestCase):
         self.assertIsNone(self.store.next_expiry())
 
     def test_destinations_expire(self) -> None:
-        """A destination leads to an endpoint for as long as a session could rest, from when it was last served there."""
+        """A destination leads to an endpoint for as long as a session could rest since it was last served there."""
         self.save()
         self.assertIsNotNone(self.store.find_endpoint(needs(), START + 1).session)
         self.save(START + 10, "example.test")
@@ -112,6 +113,18 @@ class StoreTests(SynchronousTestCase):
         good = self.save(of=key("192.0.2.2"))
         found = self.store.find_destination("example.com", [needs(), needs(key("192.0.2.2"))], START + 2)
         self.assertEqual((found.session, found.over), (good, (late,)))
+
+    def test_over_among_equals(self) -> None:
+        """What is over does not hide an equal session that was saved before it."""
+        good = self.save()
+        late = self.save(proved=facts(good_until=START + 1))
+        found = self.store.find_endpoint(needs(), START + 2)
+        self.assertEqual((found.session, found.over), (good, (late,)))
+
+    def test_any_number_of_uses(self) -> None:
+        """Where no limit is given, a session rests however often it was used."""
+        session = self.save(proved=facts(uses=1000))
+        self.assertEqual(self.store.find_endpoint(needs(), START).session, session)
 
     def test_unknown(self) -> None:
         """What was never saved is not found."""
@@ -144,6 +157,68 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.store.drop(None, 0), (b,))
 
 
+class TurnsTests(SynchronousTestCase):
+    """
+    Endpoints of a destination take turns, and what leads nowhere is swept out in its time, to the tick.
+    """
+
+    def setUp(self) -> None:
+        self.store = Store(idle_limit=15.0, limit=100, limit_per_key=20)
+
+    def save(self, address: str, now: float = START, until: float = START + 900) -> Resting:
+        """Save a session to this address."""
+        return self.store.save("example.com", SITE, key(address), facts(good_until=until), now)[0]
+
+    def test_least_recently_used(self) -> None:
+        """The endpoint that was used last comes last, however many sessions of it rest."""
+        addresses = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+        for address in addresses * 2:
+            self.save(address)
+        wanted = [needs(key(address)) for address in addresses]
+        found = [self.store.find_destination("example.com", wanted, START + 1).session for _ in range(6)]
+        self.assertEqual([one.key for one in found if one], [key(address) for address in addresses * 2])
+
+    def test_saving_is_no_turn(self) -> None:
+        """An endpoint whose session comes back keeps its place."""
+        self.save("192.0.2.1")
+        self.save("192.0.2.2")
+        self.save("192.0.2.1", START + 1)
+        found = self.store.find_destination("example.com", [needs(key("192.0.2.2")), needs(key("192.0.2.1"))], START + 2)
+        self.assertEqual(found.session and found.session.key, key("192.0.2.1"))
+
+    def test_forgotten_by_looking(self) -> None:
+        """A look-up that finds a destination too old forgets it."""
+        self.store.remove(self.save("192.0.2.1"))
+        self.assertIsNone(self.store.find_destination("example.com", [needs()], START + 15).session)
+        self.assertEqual(repr(self.store), "<Store 0 resting, 0 keys, 0 sites, 0 destinations>")
+
+    def test_swept(self) -> None:
+        """The sweep comes once in the time a session may rest; then it takes what leads nowhere, and no earlier."""
+        self.store.remove(self.save("192.0.2.1"))
+        self.assertEqual(self.store.next_expiry(), START + 15)
+        self.store.expire(START + 14.9)
+        self.assertIn("1 destinations", repr(self.store))
+        self.store.remove(self.save("192.0.2.2", START + 10))
+        self.store.expire(START + 15)
+        self.assertIn("1 destinations", repr(self.store))
+        self.assertEqual(self.store.next_expiry(), START + 30)
+        self.store.expire(START + 29)
+        self.assertIn("1 destinations", repr(self.store), "it is not looked for before the sweep")
+        self.store.expire(START + 30)
+        self.assertIn("0 destinations", repr(self.store))
+
+    def test_swept_at_its_last_moment(self) -> None:
+        """What leads somewhere until now leads nowhere now."""
+        self.store.remove(self.save("192.0.2.1"))
+        self.store.expire(START + 15)
+        self.assertIn("0 destinations", repr(self.store))
+
+    def test_over_at_once(self) -> None:
+        """What ends at this very moment does not rest."""
+        session, over = self.store.save("example.com", SITE, key(), facts(good_until=START), START)
+        self.assertEqual((over, len(self.store)), ((session,), 0))
+
+
 _ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(["save", "destination", "endpoint", "expire", "drop", "pass"]),
@@ -172,7 +247,8 @@ class AnyHistoryTests(SynchronousTestCase):
             destination = f"{other}.example.com"
             site = (SITE, OTHER)[other % 2]
             if action == "save":
-                session, over = store.save(destination, site, this, facts(uses=amount // 2, good_until=now + amount), now)
+                proved = facts(uses=amount // 2, good_until=now + amount)
+                session, over = store.save(destination, site, this, proved, now)
                 saved.add(session.number)
                 back += [one.number for one in over]
             elif action in ("destination", "endpoint"):

@@ -125,6 +125,8 @@ class MayCarryTests(SynchronousTestCase):
         self.carried(evolve(FACTS, uses=1), most_uses=1)
         self.refused(Reason.USES, evolve(FACTS, uses=2), most_uses=1)
         self.carried(evolve(FACTS, uses=100_000), most_uses=0)
+        self.carried(evolve(FACTS, uses=100_000))
+        self.assertIsNone(worn_out(evolve(FACTS, uses=100_000), NOW))
 
     def test_size(self) -> None:
         """A message over the announced size does not go; no number means no limit."""
@@ -202,7 +204,8 @@ class AnySessionTests(SynchronousTestCase):
     @given(_KEYS, _facts(), _NEEDS, _MOST)
     def test_monotone_in_level(self, key: ReuseKey, facts: SessionFacts, needs: Needs, most: int) -> None:
         """What may carry a stronger request may carry the same at a weaker level."""
-        answers = [bool(may_carry(key, facts, evolve(needs, level=level), NOW, most_uses=most)) for level in sorted(Level)]
+        asked = [evolve(needs, level=level) for level in sorted(Level)]
+        answers = [bool(may_carry(key, facts, one, NOW, most_uses=most)) for one in asked]
         self.assertEqual(answers, sorted(answers, reverse=True))
 
     @given(_KEYS, _KEYS, _facts(), _NEEDS)

@@ -80,11 +80,12 @@ class ClientContextTests(SynchronousTestCase):
         self.assertRaises(ValueError, client_context, TLSSettings(ciphers="low"))
 
     def test_protocols(self) -> None:
-        """Only what is allowed is offered, also where a protocol in between is excluded."""
+        """Only what is allowed is offered; where a protocol in between is excluded, what is above it."""
         for text, versions in (
             (">=TLSv1", {0x0304, 0x0303, 0x0302, 0x0301}),
             ("!SSLv2 !SSLv3 !TLSv1 !TLSv1.1", {0x0304, 0x0303}),
-            (">=TLSv1.1 !TLSv1.2", {0x0304, 0x0302}),
+            (">=TLSv1 !TLSv1.1", {0x0304, 0x0303}),
+            (">=TLSv1.1 !TLSv1.2", {0x0304}),
         ):
             hello = client_hello(TLSSettings(protocols=text))
             # The extension supported_versions: its number, its length, and the length of the list (RFC 8446, 4.2.1).

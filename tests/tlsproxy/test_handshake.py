@@ -81,10 +81,13 @@ class HandshakeTests(TestCase):
         """A peer that is gone before the handshake begins is no fault of our own."""
 
         def serve(connected: socket.socket) -> None:
+            there.wait(PATIENCE)
             reset(connected)
 
+        there = threading.Event()
         peer = Peer(self, serve)
         descriptor = peer.connect()
+        there.set()
         peer.finish()
         result, end = await self.proxy.start(descriptor, TLSSettings(), 30.0)
         self.assertIsNone(end)

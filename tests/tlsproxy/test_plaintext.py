@@ -263,8 +263,10 @@ class PlaintextEndTests(TestCase):
         def talk(sock: ssl.SSLSocket) -> None:
             self.assertEqual(sock.recv(6), b"QUIT\r\n")
             sock.sendall(b"221 bye\r\n")
+            said.set()
             release.wait(PATIENCE)
 
+        said = threading.Event()
         peer = tls_peer(self, talk)
         end = await self.opened(peer)
         receiver = Receiver(end)
@@ -272,7 +274,8 @@ class PlaintextEndTests(TestCase):
         end.close()
         self.assertEqual(receiver.endings, [], "not from within close()")
         await receiver.end()
-        await self.turn()
+        while not said.is_set():
+            await self.turn()
         self.assertNotEqual(end.fileno(), -1)
         self.clock.advance(2.0)
         self.assertEqual(end.fileno(), -1)

@@ -15,6 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
+from smtpreuse.errors import SessionLost
 from smtpreuse.interfaces import IStreamEnd
 from smtpreuse.ipc.stream import adopt_plaintext
 from smtpreuse.model.tlsfacts import TLSSettings
@@ -255,6 +256,29 @@ class RelayTests(TestCase):
         peer.finish()
         self.assertEqual(seen, [b"1" * total + b"2" * 5])
         await self.quiet()
+
+    async def test_no_descriptor_left(self) -> None:
+        """Where no bridge can be made the session is lost, with all that belonged to it."""
+
+        def talk(sock: ssl.SSLSocket) -> None:
+            sock.sendall(b"x")
+            with contextlib.suppress(OSError):
+                sock.recv(1)
+
+        def refuse(*args: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        peer = tls_peer(self, talk)
+        _, end = await self.proxy.start(peer.connect(), TLSSettings(), PATIENCE)
+        await Receiver(end).octets(1)
+        open_before = len(os.listdir("/proc/self/fd"))
+        self.proxy._reactor.adoptStreamConnection = refuse
+        error = self.assertRaises(SessionLost, end.detach)
+        self.assertIn("Too many open files", str(error))
+        while peer.alive():
+            await self.turns(1)
+        self.assertLess(len(os.listdir("/proc/self/fd")), open_before)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_detached_twice(self) -> None:
         """A session can travel on from the agent that took it up."""
