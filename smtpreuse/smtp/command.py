@@ -63,7 +63,7 @@ def parse_mail(argument: bytes) -> MailFrom | str:
     """
     if argument[:5].upper() != b"FROM:":
         return "501 5.5.4 Syntax: MAIL FROM:<address>"
-    path, rest = argument[5:], b""
+    path = argument[5:]
     if null := _NULL_PATH.match(path):
         sender, rest = "", path[null.end() :]
     else:

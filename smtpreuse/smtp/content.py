@@ -109,3 +109,58 @@ class Stuffer:
         @return: what ends the content: CRLF where the last line has none, and the final dot.
         """
         return b".\r\n" if self._tail == b"\r\n" else _END
+
+
+class LineBreaker:
+    """
+    Breaks long lines as Postfix's smtp(8) does: CRLF and a space behind every so many octets, whatever they are. It
+    takes content in parts, cut anywhere, before its dots are doubled: what is added there does not count.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """
+        @param limit: octets of a line without its end, the space that a broken line begins with among them; at least 2.
+        """
+        self._limit = limit
+        # Each further line begins with a space.
+        self._step = max(1, limit - 1)
+        self._used = 0
+        self._cr = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        @return: what is certain now of this part and what was held back of those before.
+        """
+        if self._cr:
+            data = self._cr + data
+        # Whether this is the line's end or a part of it the next part says.
+        self._cr = b"\r" if data[-1:] == b"\r" else b""
+        lines = (data[:-1] if self._cr else data).split(b"\r\n")
+        lines[0] = self._broken(lines[0])
+        for at in range(1, len(lines)):
+            self._used = 0
+            lines[at] = self._broken(lines[at])
+        return b"\r\n".join(lines)
+
+    def finish(self) -> bytes:
+        """
+        @return: what was held back.
+        """
+        rest, self._cr = self._cr, b""
+        return self._broken(rest)
+
+    def whole(self, octets: bytes) -> bytes:
+        """
+        @return: all of it at once.
+        """
+        return self.feed(octets) + self.finish()
+
+    def _broken(self, part: bytes) -> bytes:
+        """Of one line."""
+        room = self._limit - self._used
+        if len(part) <= room:
+            self._used += len(part)
+            return part
+        cuts = [part[:room], *(part[at : at + self._step] for at in range(room, len(part), self._step))]
+        self._used = 1 + len(cuts[-1])
+        return b"\r\n ".join(cuts)

@@ -110,6 +110,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(client.starttls(), b"STARTTLS\r\n")
         led(454, client=client)
         self.assertEqual(client.mail("", "SIZE=4"), b"MAIL FROM:<> SIZE=4\r\n")
+        self.assertEqual(Client.activated().mail("a@example.com"), b"MAIL FROM:<a@example.com>\r\n")
         self.assertEqual(client.rcpt("b@example.com"), b"RCPT TO:<b@example.com>\r\n")
         self.assertEqual(client.data(), b"DATA\r\n")
         led(250, 250, 550, client=client)

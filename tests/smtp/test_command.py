@@ -56,6 +56,13 @@ class ParseMailTests(SynchronousTestCase):
         """SIZE and BODY in any case and order."""
         self.assertEqual(parse_mail(b"FROM:<a@x> SIZE=4096 BODY=8BITMIME"), MailFrom("a@x", 4096, Body.EIGHT_BIT))
         self.assertEqual(parse_mail(b"FROM:<a@x>  body=7bit  size=0"), MailFrom("a@x", 0, Body.SEVEN_BIT))
+        self.assertEqual(parse_mail(b"FROM:<a@x> BODY=7BIT"), MailFrom("a@x", 0, Body.SEVEN_BIT))
+
+    def test_nothing_declared(self) -> None:
+        """Without parameters the size is 0 and the body unknown."""
+        read = parse_mail(b"FROM:<a@x>")
+        assert isinstance(read, MailFrom)
+        self.assertEqual((read.size, read.body), (0, Body.UNKNOWN))
 
     def test_bad_parameters(self) -> None:
         """Those that are unknown or say nothing."""
@@ -66,6 +73,8 @@ class ParseMailTests(SynchronousTestCase):
             reply = parse_mail(f"FROM:<a@x> {words}".encode())
             assert isinstance(reply, str)
             self.assertEqual(reply[:9], f"{code} 5.5.4", words)
+        self.assertEqual(parse_mail(b"FROM:<a@x> SIZE=x"), "501 5.5.4 Bad message size syntax")
+        self.assertEqual(parse_mail(b"FROM:<a@x> BODY=x"), "501 5.5.4 Syntax: BODY=7BIT or BODY=8BITMIME")
         self.assertEqual(parse_mail(b"FROM:<a@x> RET=HDRS"), "555 5.5.4 Unsupported option: RET=HDRS")
         self.assertEqual(parse_mail(b"FROM:<a@x> SIZE=%s" % (b"1" * 20)), MailFrom("a@x", int("1" * 20)))
 

@@ -70,7 +70,7 @@ class ReplyParserTests(SynchronousTestCase):
 
     def test_garbage(self) -> None:
         """A line that is no reply breaks the parser; what was complete before it stands, nothing after it does."""
-        for line in (b"", b"25", b"hello", b"250x", b"250_x", b" 250 x", b"250\tx"):
+        for line in (b"", b"25", b"hello", b"250x", b"250_x", b"250?x", b" 250 x", b"250\tx"):
             parser, replies = self.fed(b"250 a\r\n" + line + b"\r\n250 b\r\n", b"250 c\r\n")
             self.assertEqual(replies, [Reply(250, ("a",))], line)
             self.assertIn("not a reply line", parser.broken or "")
@@ -81,6 +81,7 @@ class ReplyParserTests(SynchronousTestCase):
         parser, replies = self.fed(b"250-a\r\n251 b\r\n250 c\r\n")
         self.assertEqual(replies, [])
         self.assertEqual(parser.broken, "a reply that begins with 250 goes on with 251")
+        self.assertEqual(parser.pending, 0)
 
     def test_longest_line(self) -> None:
         """A line of the limit is a reply, one octet more is not; its end does not count."""

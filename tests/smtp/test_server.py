@@ -224,6 +224,20 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(server.taken(), reply + b"\r\n", line)
             self.assertIs(server.state, State.IDLE)
 
+    def test_argument_as_it_is(self) -> None:
+        """Blanks around an argument are not part of it; all else is."""
+        self.assertEqual(done(greeted(), b"EHLO   ?host?  \r\n"), [Hello("?host?", True)])
+
+    def test_nothing_buffered(self) -> None:
+        """Nothing was fed yet."""
+        self.assertEqual(Server("mx.example.com", 0).buffered, 0)
+
+    def test_quit(self) -> None:
+        """QUIT is answered, and is the end."""
+        server = greeted()
+        self.assertEqual(done(server, b"QUIT\r\n"), [Quit()])
+        self.assertEqual((server.taken(), server.state), (b"221 2.0.0 Bye\r\n", State.CLOSED))
+
     def test_bad_arguments(self) -> None:
         """The grammar of arguments is that of L{smtpreuse.smtp.command}."""
         server = greeted()
@@ -252,6 +266,7 @@ class LineTests(SynchronousTestCase):
         for _ in range(10):
             done(server, b"x" * 1000)
             self.assertLessEqual(server.buffered, LINE_LIMIT + 1)
+        self.assertEqual(server.buffered, 0)
         done(server, b"\r\n")
         self.assertEqual(server.taken(), b"500 5.5.2 Error: line too long\r\n")
 
@@ -285,6 +300,15 @@ class LineTests(SynchronousTestCase):
         server.refuse("550 5.7.1 no")
         self.assertEqual(server.next(), Quit())
         self.assertEqual(server.taken(), b"550 5.7.1 no\r\n421 4.7.0 mx.example.com Error: too many errors\r\n")
+
+    def test_refusal_is_one_error(self) -> None:
+        """A refusal counts once, as an error does."""
+        server = greeted()
+        for _ in range(ERROR_LIMIT - 1):
+            server.feed(b"MAIL FROM:<>\r\n")
+            server.next()
+            server.refuse("550 5.7.1 no")
+        self.assertEqual(done(server, b"MAIL FROM:<>\r\n"), [MailFrom("")])
 
     def test_errors_of_lines_count(self) -> None:
         """Lines that are none count too."""
