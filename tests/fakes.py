@@ -102,9 +102,9 @@ class FakeSpool:
                 evolve(each, attempts=self.times[each.row][2])
                 for each in message.recipients
                 if each.hop == hop and self.times[each.row][0] <= until and each.row not in skip
-            )[:limit]
-            limit -= len(recipients)
-            if recipients:
+            )
+            if recipients and limit > 0:
+                limit -= len(recipients)
                 found.append(evolve(message, recipients=recipients))
         return found
 

@@ -121,7 +121,7 @@ class _Opening:
                     capabilities = await self._hello(session)
             except SessionLost as lost:
                 raise OpenFailed("4.4.2", str(lost)) from lost
-        except BaseException:
+        except Exception:
             session.retire()
             raise
         policy = self._candidate.policy

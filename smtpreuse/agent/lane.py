@@ -15,11 +15,12 @@ from zope.interface import implementer
 
 from smtpreuse.agent.connect import OpenFailed
 from smtpreuse.agent.reuse import Finder
-from smtpreuse.agent.session import OpenSession
+from smtpreuse.agent.session import OpenSession, Session
 from smtpreuse.agent.transaction import Result, Transaction
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailLog
 from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then
 from smtpreuse.model.logline import established, reused
+from smtpreuse.model.route import Site
 from smtpreuse.tls.verify import verify
 
 
@@ -31,11 +32,12 @@ class Agent:
 
     def __init__(
         self, finder: Finder, cache: IConnectionCache, maillog: IMailLog, clock: IReactorTime,
-        *, tls_loglevel: int, most_reuses: int,
+        *, tls_loglevel: int, most_reuses: int, line_length_limit: int = 0,
     ) -> None:  # fmt: skip
         """
         @param tls_loglevel: 0 keeps the lines about TLS out of the operator's log.
         @param most_reuses: transactions that may follow the first one of a session, 0 for any number.
+        @param line_length_limit: octets of content in a line above which it is broken, 0 for none.
         """
         self._finder = finder
         self._cache = cache
@@ -43,7 +45,9 @@ class Agent:
         self._clock = clock
         self._tls_loglevel = tls_loglevel
         self._most_reuses = most_reuses
+        self._line_length_limit = line_length_limit
         self._busy: dict[ILane, OpenSession | float | None] = {}
+        self._leaving: dict[Site, Session] = {}
 
     def work(self, lane: ILane) -> None:
         self._busy[lane] = None
@@ -109,18 +113,23 @@ class Agent:
             return None
         self._busy[lane] = session
         session.destination = str(request.route.nexthop)
-        self._log_tls(session)
         ready = self._clock.seconds()
-        transaction = Transaction(session, request)
+        transaction = Transaction(session, request, self._line_length_limit)
         try:
+            self._log_tls(session)
             result = await transaction.run()
         except Exception:
             self.log.failure("transaction failed: {queue_id}", queue_id=request.queue_id)
             result = transaction.interrupted()
         lane.report(self._report(request, session, result, started, ready))
-        if session.usable and not 0 < self._most_reuses < session.uses:
+        if not session.usable or 0 < self._most_reuses < session.uses:
+            self._dismiss(lane.site, session.session)
+        elif request.tried and session.candidate.preference > request.route.candidates[0].preference:
+            # A better host answered, though it refused this request: others are not to pass it by (Postfix likewise).
+            session.destination = ""
+            await self._part(lane, session, Then.SAVE)
+        else:
             return session
-        self._dismiss(session)
         return None
 
     def _report(
@@ -130,6 +139,7 @@ class Agent:
             ticket=request.ticket, outcomes=result.outcomes, relay=session.candidate.relay,
             endpoint=session.candidate.endpoint, uses=session.uses, started=started, ready=ready,
             finished=self._clock.seconds(), blame=result.blame, full=result.full,
+            exhausted=result.blame is Blame.OURSELVES,
         )  # fmt: skip
 
     async def _part(self, lane: ILane, session: OpenSession, then: Then) -> None:
@@ -139,7 +149,7 @@ class Agent:
             end = session.session.leave()
             await self._cache.save(session.destination, lane.site, session.key, facts, end)
         else:
-            self._dismiss(session)
+            self._dismiss(lane.site, session.session)
 
     async def _tidy(self, session: OpenSession) -> bool:
         """
@@ -151,11 +161,23 @@ class Agent:
             session.unclean = not (answers and answers[0].reply.positive)
         return session.session.lost is None and not session.unclean
 
-    def _dismiss(self, session: OpenSession) -> None:
-        if session.session.lost is None:
-            Deferred.fromCoroutine(session.session.quit()).addErrback(
-                lambda failure: self.log.failure("QUIT failed", failure=failure)
-            )
+    def _dismiss(self, site: Site, session: Session) -> None:
+        """
+        Say QUIT. One farewell of a site is waited for at a time: a server that does not answer it must not get more
+        connections than its window says.
+        """
+        if session.lost is not None:
+            return
+        if site in self._leaving:
+            self._leaving[site].part()
+        self._leaving[site] = session
+        Deferred.fromCoroutine(session.quit()).addErrback(
+            lambda failure: self.log.failure("QUIT failed", failure=failure)
+        ).addBoth(self._left, site, session)
+
+    def _left(self, _: object, site: Site, session: Session) -> None:
+        if self._leaving.get(site) is session:
+            del self._leaving[site]
 
     def _log_tls(self, session: OpenSession) -> None:
         tls = session.facts.tls

@@ -150,9 +150,10 @@ class Session:
             self.end.abort()
 
     def part(self) -> None:
-        """Say QUIT where it may be said, and close without waiting for the answer."""
-        if self.lost is None and not self.client.outstanding:
-            self.send(self.client.quit())
+        """Say QUIT where it may be said, unless it was, and close without waiting for the answer."""
+        if self.lost is None and (not self.client.outstanding or self.client.awaiting is Verb.QUIT):
+            if not self.client.outstanding:
+                self.send(self.client.quit())
             self._parted = True
             self._finish("closed by us")
             self.end.close()
@@ -269,7 +270,8 @@ class OpenSession:
     A session ready for transactions: what it is, how it was opened, and what it proved.
 
     @ivar candidate: where it leads.
-    @ivar destination: the nexthop of its last request: where it is looked for first when it rests.
+    @ivar destination: the nexthop of its last request: where it is looked for first when it rests; empty when only its
+        endpoint is to lead to it.
     @ivar uses: transactions begun on it.
     @ivar reused_line: what the operator's log says at each reuse, once it was made.
     @ivar unclean: whether a transaction may still be open on it, so that RSET must go before the next MAIL.

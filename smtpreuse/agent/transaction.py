@@ -17,7 +17,7 @@ from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Outcome
 from smtpreuse.model.message import Body, Recipient
 from smtpreuse.model.reply import Reply
 from smtpreuse.smtp.client import Answer, Verb
-from smtpreuse.smtp.content import Stuffer, stuffed
+from smtpreuse.smtp.content import LineBreaker, Stuffer, stuffed
 
 _ASKED = {
     Verb.MAIL: "MAIL FROM command",
@@ -50,11 +50,15 @@ class Result:
 class Transaction:
     """Carries one request over one session."""
 
-    def __init__(self, open_session: OpenSession, request: DeliveryRequest) -> None:
+    def __init__(self, open_session: OpenSession, request: DeliveryRequest, line_length_limit: int = 0) -> None:
+        """
+        @param line_length_limit: octets above which a line of content is broken, 0 for none.
+        """
         self._open = open_session
         self._session = open_session.session
         self._client = open_session.session.client
         self._request = request
+        self._breaker = LineBreaker(line_length_limit) if line_length_limit else None
         self._reused = open_session.uses > 0
         self._outcomes: dict[Recipient, Outcome] = {}
         self._blame = Blame.NOBODY
@@ -204,7 +208,7 @@ class Transaction:
         else:
             self._client.content()
             self.dotted = True
-            self._session.send(stuffed(content.octets))
+            self._session.send(stuffed(self._breaker.whole(content.octets) if self._breaker else content.octets))
         answers = await self._session.answers(1)
         if answers:
             self._final(accepted, answers[0].reply)
@@ -215,16 +219,17 @@ class Transaction:
         """
         @return: whether all of it was written, the final dot included.
         """
-        stuffer = Stuffer()
+        stuffer, breaker = Stuffer(), self._breaker
         with open(content.path, "rb") as file:
             while piece := file.read(_PIECE):
-                self._session.send(stuffer.feed(piece))
+                self._session.send(stuffer.feed(breaker.feed(piece) if breaker else piece))
                 await self._session.room()
                 if self._session.lost is not None:
                     return False
         self._client.content()
         self.dotted = True
-        self._session.send(stuffer.finish())
+        rest = stuffer.feed(breaker.finish()) if breaker else b""
+        self._session.send(rest + stuffer.finish())
         return True
 
     def _final(self, accepted: list[Recipient], reply: Reply) -> None:
@@ -254,18 +259,15 @@ class Transaction:
             self._open.spoilt = reply.text
         if reply.throttling:
             self._blame = Blame.THROTTLED
-        ending, status = Ending.REFUSED, reply.status
+        ending = Ending.REFUSED
         full = asked is Verb.MAIL and reply.temporary and _SESSION_FULL.search(reply.text) is not None
         if self._reused and (full or (closing and asked is not Verb.CONTENT)):
             # The session has had its share, not the message: it goes at once to another.
             self._open.spoilt, self._full, self._blame = reply.text, True, Blame.NOBODY
             ending = Ending.UNTOUCHED
-        elif reply.code < 400:
-            status = "5.5.0"
-            self._open.spoilt = f"protocol error: {reply.text}"
         text = f"host {self._session.relay} said: {reply.text} (in reply to {_ASKED[asked]})"
         for recipient in recipients:
-            self._settle(recipient, ending, status, text, reply)
+            self._settle(recipient, ending, reply.status, text, reply)
 
     def _gone(self) -> None:
         """Settle those that have no outcome because the session was lost, or because nobody was accepted."""

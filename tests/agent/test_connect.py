@@ -40,7 +40,7 @@ NO_PROXY = TLSResult(error="no proxy", local=True)
 class WireTransport(StringTransport):
     """A transport with a socket that can be taken."""
 
-    dataBuffer = b""
+    dataBuffer = b""  # noqa: N815  # Twisted's name
 
     def __init__(self) -> None:
         super().__init__()

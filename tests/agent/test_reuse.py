@@ -85,6 +85,13 @@ class FinderTests(SynchronousTestCase):
         self.assertIs(session.candidate, TWO)
         self.assertEqual(self.cache.asked, ["example.com", "[192.0.2.1]:25", "[192.0.2.2]:25"])
 
+    def test_takes_one(self) -> None:
+        """One session is taken out, the others go on resting."""
+        self.cache.endpoints[ONE.endpoint] = self.rested(ONE)
+        self.cache.endpoints[TWO.endpoint] = self.rested(TWO)
+        self.assertIs(self.successResultOf(self.find()).candidate, ONE)
+        self.assertEqual(list(self.cache.endpoints), [TWO.endpoint])
+
     def test_best_preference_only(self) -> None:
         """A session to a host of lower preference does not keep the better one from being tried."""
         self.cache.endpoints[LAST.endpoint] = self.rested(LAST)

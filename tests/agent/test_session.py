@@ -201,6 +201,24 @@ class SessionTests(SynchronousTestCase):
         self.clock.advance(0.5)
         self.lost(running)
 
+    def test_shorter_limit(self) -> None:
+        """A wait with a shorter limit than the one before ends in time."""
+        session = self.session(Client.activated())
+        session.send(session.client.mail(""))
+        running = started(session.answer())
+        self.end.say("250 ok")
+        self.successResultOf(running)
+        session.send(session.client.rset())
+        running = started(session.answer())
+        self.clock.advance(20.0)
+        self.lost(running)
+
+    def test_hung_up(self) -> None:
+        """It is known who ended it."""
+        session = self.session()
+        self.end.hang_up()
+        self.assertTrue(session.hung_up)
+
     def test_room(self) -> None:
         """Room is there at once, or when the end has drained."""
         session = self.session()

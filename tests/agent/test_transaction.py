@@ -95,7 +95,7 @@ class PipelinedTests(TransactionCase):
             (PIPELINING, Body.EIGHT_BIT, b"MAIL FROM:<from@example.com> SIZE=25 BODY=8BITMIME\r\n"),
             (PIPELINING, Body.SEVEN_BIT, b"MAIL FROM:<from@example.com> SIZE=25 BODY=7BIT\r\n"),
             (PIPELINING, Body.UNKNOWN, b"MAIL FROM:<from@example.com> SIZE=25\r\n"),
-            (Capabilities(esmtp=True, eight_bit=True), Body.EIGHT_BIT, b"MAIL FROM:<from@example.com> BODY=8BITMIME\r\n"),
+            (Capabilities(eight_bit=True), Body.EIGHT_BIT, b"MAIL FROM:<from@example.com> BODY=8BITMIME\r\n"),
         ):
             self.begin(capabilities=capabilities, body=body)
             self.assertEqual(self.end.taken().split(b"\n")[0] + b"\n", expected)
@@ -127,6 +127,14 @@ class PipelinedTests(TransactionCase):
             self.end.say(reply)
             self.ends(running, REFUSED, REFUSED)
             self.assertEqual((self.open.usable, self.open.unclean), (True, False))
+
+    def test_all_refused_lone_dot_421(self) -> None:
+        """A 421 to the lone dot ends the session."""
+        running = self.begin()
+        self.end.say("250 ok", "550 5.1.1 no", "354 go on")
+        self.end.say("421 4.3.2 bye")
+        self.ends(running, REFUSED, blame=Blame.THROTTLED)
+        self.assertFalse(self.open.usable)
 
     def test_all_refused_data_refused(self) -> None:
         """Nobody accepted and DATA refused: RSET before the next MAIL."""
@@ -339,6 +347,15 @@ class ServerEndsFreshSessionTests(TransactionCase):
             self.assertEqual([each.status for each in result.outcomes], ["5.1.1", "4.7.0", "4.7.0", "4.7.0"])
             self.assertFalse(self.open.usable)
 
+    def test_nothing_after_421(self) -> None:
+        """Without PIPELINING nothing more is said after 421."""
+        running = self.one_by_one("ann", "bob")
+        self.end.say("250 ok")
+        self.end.taken()
+        self.end.say("421 4.3.2 bye")
+        self.ends(running, REFUSED, REFUSED, blame=Blame.THROTTLED)
+        self.assertEqual(self.end.taken(), b"")
+
     def test_421_to_data(self) -> None:
         """Deferred."""
         running = self.begin()
@@ -519,6 +536,16 @@ class AfterTheDotTests(TransactionCase):
         self.clock.advance(1.0)
         result = self.ends(running, UNKNOWN, REFUSED, blame=Blame.SITE)
         self.assertIn(f"conversation with {RELAY} timed out while sending end of data", result.outcomes[0].text)
+
+    def test_file(self) -> None:
+        """Content from a file is no different."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"hello\r\n")
+        running = self.begin(content=FileContent(path, 7), uses=3)
+        self.end.say("250 ok", "250 ok", "354 go on")
+        self.end.hang_up()
+        self.ends(running, UNKNOWN, blame=Blame.SITE)
 
     def test_garbage(self) -> None:
         """And when what comes is no reply."""
