@@ -81,7 +81,10 @@ class IConnectionCache(Interface):
     """Keeps sessions at rest: watches them, and ends them with QUIT when their time has come."""
 
     async def save(destination: str, site: Site, key: ReuseKey, facts: SessionFacts, end: IStreamEnd) -> None:
-        """Take a session over, to be found by destination and by endpoint. What arrives on it while it rests ends it."""
+        """
+        Take a session over, to be found by destination, unless that is empty, and by endpoint. What arrives on it
+        while it rests ends it.
+        """
 
     async def find_destination(
         destination: str, needs: Sequence[Needs]
@@ -205,8 +208,8 @@ class ISpool(Interface):
 
     async def due(hop: str, limit: int, until: float, skip: Set[int]) -> list[Message]:
         """
-        The oldest due messages for a hop, each with those of its recipients that are due there; at most C{limit}
-        recipients in all, none whose row is in C{skip}.
+        The oldest due messages for a hop, each with all of its recipients that are due there, as one transaction may
+        carry them; none whose row is in C{skip}. With C{limit} recipients in all no further message is begun.
         """
 
     async def content(queue_id: str) -> Content:

@@ -171,8 +171,21 @@ class SpoolContract(TestCase):
         stored = await self.put("Q1", "a@one.example.org", "b@two.example.org", "c@one.example.org")
         (found,) = await self.spool.due("smtp:one.example.org", 10, FOREVER, set())
         self.assertEqual(found.recipients, (stored.recipients[0], stored.recipients[2]))
-        (found,) = await self.spool.due("smtp:one.example.org", 1, FOREVER, set())
-        self.assertEqual(found.recipients, stored.recipients[:1])
+        (found,) = await self.spool.due("smtp:one.example.org", 10, FOREVER, {stored.recipients[0].row})
+        self.assertEqual(found.recipients, stored.recipients[2:])
+
+    async def test_whole_messages(self) -> None:
+        """The limit does not cut a message's recipients in two: what is sent once is sent once."""
+        first = await self.put("Q1", "a@example.org", "b@example.org", "c@other.example.org", "d@example.org")
+        second = await self.put("Q2", "a@example.org", "b@example.org")
+        await self.put("Q3", "a@example.org")
+        wanted = [(first.recipients[0], first.recipients[1], first.recipients[3]), second.recipients]
+        for limit, messages in ((1, 1), (2, 1), (3, 1), (4, 2), (5, 2)):
+            found = await self.spool.due("smtp:example.org", limit, FOREVER, set())
+            self.assertEqual([one.recipients for one in found], wanted[:messages])
+        skipped = {first.recipients[0].row, second.recipients[0].row}
+        found = await self.spool.due("smtp:example.org", 3, FOREVER, skipped)
+        self.assertEqual([one.recipients for one in found], [wanted[0][1:], second.recipients[1:]])
 
     async def test_done(self) -> None:
         """A message leaves with its last recipient, and not before; its end is told once."""

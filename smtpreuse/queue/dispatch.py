@@ -31,6 +31,7 @@ from smtpreuse.queue.lane import QueueLane
 from smtpreuse.queue.ledger import Ledger
 from smtpreuse.queue.line import Job
 from smtpreuse.queue.loader import Loader
+from smtpreuse.queue.lookups import Lookups
 from smtpreuse.queue.returns import Returns
 from smtpreuse.queue.schedule import STUCK, RetryRules, Settled, hint, settle, wants_lane
 from smtpreuse.queue.sitequeue import SiteQueue, SiteRules
@@ -43,7 +44,7 @@ class DispatchRules:
 
     @ivar active_limit: messages in memory.
     @ivar recipient_limit: recipients of one request.
-    @ivar lane_limit: lanes at work in all, above the sites' own limits.
+    @ivar lane_limit: lanes at work in all, above the sites' own limits; sessions at rest count too and make way.
     @ivar request_sessions: sessions that one request may have in one attempt, 0 for no limit.
     """
 
@@ -87,6 +88,7 @@ class Dispatcher:
         self._short: dict[str, SiteQueue] = {}
         self._counts = {"delivered": 0, "reused": 0, "deferred": 0, "bounced": 0}
         self._ledger = Ledger(spool, clock, self._committed, self._work_on)
+        self._lookups = Lookups(self._resolve)
         self._loader = Loader(spool, clock, self, rules.recipient_limit)
 
     # Life
@@ -107,6 +109,10 @@ class Dispatcher:
             await waiter
         for queue in self.sites.values():
             queue.stop()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until all that became of mail so far is recorded."""
         await self._returns.settled()
         await self._ledger.settled()
 
@@ -120,7 +126,7 @@ class Dispatcher:
 
     def in_flight(self) -> set[str]:
         """Queue ids of what lanes carry."""
-        return {job.message.queue_id for lane in self._lanes for job in lane.jobs.values()}
+        return {job.message.queue_id for lane in self._lanes for job in lane.taken()}
 
     def counters(self) -> Counters:
         """What was done since the start."""
@@ -150,10 +156,10 @@ class Dispatcher:
 
     def accepted(self, message: Message, content: Content) -> None:
         """A message was stored: take it up at once if there is room, else leave it to the loader."""
+        if message.held or self.draining:
+            return
         if isinstance(content, MemoryContent):
             self._contents.put(message.queue_id, content.octets)
-        if message.held:
-            return
         for text in {recipient.hop: None for recipient in message.recipients}:
             hop = self.hop(text)
             # The loader may have found them in the spool before we were told of them.
@@ -162,11 +168,11 @@ class Dispatcher:
             )
             if not recipients:
                 continue
-            if hop.backlog or self.full or self.room(hop) < len(recipients):
+            if hop.backlog or self.full or self.room(hop) <= 0:
                 hop.backlog = True
                 self._loader.want(hop)
             else:
-                self.take_up(hop, evolve(message, recipients=recipients))
+                self.take_up(hop, evolve(message, recipients=recipients), len(message.recipients))
 
     @property
     def full(self) -> bool:
@@ -194,13 +200,18 @@ class Dispatcher:
         for name in [name for name, queue in self.sites.items() if queue.forgettable(self._clock.seconds())]:
             del self.sites[name]
 
-    def take_up(self, hop: Hop, message: Message) -> None:
-        """Make requests of a message whose recipients go to this hop."""
+    def take_up(self, hop: Hop, message: Message, nrcpt: int = 0) -> None:
+        """
+        Make requests of a message whose recipients go to this hop.
+
+        @param nrcpt: recipients of the whole message, 0 where they are not known.
+        """
         now = self._clock.seconds()
         if message.queue_id not in self._active:
             self._active[message.queue_id] = 0
             self._maillog.write(
-                "qmgr", logline.active(message.queue_id, message.sender, message.size, len(message.recipients))
+                "qmgr",
+                logline.active(message.queue_id, message.sender, message.size, nrcpt or len(message.recipients)),
             )
         limit = self._rules.recipient_limit
         for start in range(0, len(message.recipients), limit):
@@ -208,11 +219,13 @@ class Dispatcher:
             self._active[message.queue_id] += len(recipients)
             rows = [each.row for each in recipients]
             hop.rows.update(rows)
-            hop.meanwhile.update(rows)
+            if hop.loading:
+                hop.meanwhile.update(rows)
             hop.waiting += len(recipients)
+            whole = len(recipients) == len(message.recipients)
             job = Job(
-                message=message if len(recipients) == len(message.recipients) else evolve(message, recipients=recipients),
-                hop=hop.text, retry=any(each.attempts for each in recipients), since=now,
+                message=message if whole else evolve(message, recipients=recipients), hop=hop.text,
+                retry=any(each.attempts for each in recipients), since=now,
             )  # fmt: skip
             self._place(hop, job)
 
@@ -225,9 +238,7 @@ class Dispatcher:
             hop.unrouted.append(job)
             if not hop.resolving:
                 hop.resolving = True
-                Deferred.fromCoroutine(self._resolve(hop)).addErrback(
-                    lambda failure: self.log.failure("routing failed: {hop}", failure=failure, hop=hop.text)
-                )
+                self._lookups.want(hop)
 
     async def _resolve(self, hop: Hop) -> None:
         problem: DeliveryProblem | None = None
@@ -306,10 +317,7 @@ class Dispatcher:
         while len(self._lanes) < self._rules.lane_limit and wants_lane(
             len(queue.lines), queue.lanes, queue.window.size, queue.pace, queue.waited(now)
         ):
-            lane = QueueLane(queue, self)
-            queue.lanes += 1
-            self._lanes.add(lane)
-            self._agent.work(lane)
+            self._open_lane(queue)
         if not queue.lines or queue.lanes >= queue.window.size:
             return
         if len(self._lanes) >= self._rules.lane_limit:
@@ -317,9 +325,21 @@ class Dispatcher:
         else:
             queue.later(now - queue.waited(now) + STUCK, self._open_lanes)
 
+    def _open_lane(self, queue: SiteQueue) -> None:
+        lane = QueueLane(queue, self)
+        queue.lanes += 1
+        self._lanes.add(lane)
+        room = self._rules.lane_limit - len(self._lanes)
+        if self._cache.resting(None) > room:
+            Deferred.fromCoroutine(self._cache.drop(None, room)).addErrback(
+                lambda failure: self.log.failure("sessions at rest were not ended", failure=failure)
+            )
+        self._agent.work(lane)
+
     def _share_lanes(self, last: SiteQueue) -> None:
         """A lane is free: for the sites that had to do without, in turn, and then for the one whose it was."""
         short, self._short = self._short, {}
+        short.pop(last.site.name, None)
         for queue in [*short.values(), last]:
             self._open_lanes(queue)
 
@@ -367,7 +387,8 @@ class Dispatcher:
         """
         The request with its content.
 
-        @return: L{None} when the content cannot be had: the spool has put the message aside then.
+        @return: L{None} when the content cannot be had. The spool has put the message aside then; where it has not, it
+            can give it again.
         """
         queue_id = job.message.queue_id
         octets = self._contents.get(queue_id)
@@ -376,6 +397,7 @@ class Dispatcher:
         except SpoolError as error:
             self.log.error("{queue_id}: content cannot be read: {reason}", queue_id=queue_id, reason=str(error))
             self._forget(job)
+            self._loader.want_later(self.hop(job.hop))
             return None
         message = job.message
         assert job.route is not None, "only routed jobs are queued"
@@ -386,12 +408,19 @@ class Dispatcher:
         )  # fmt: skip
 
     def ended(self, lane: QueueLane, jobs: list[Job]) -> None:
-        """A lane is over; what it did not report goes to others, untouched."""
+        """
+        A lane is over; what it did not report goes to another, untouched. What does so twice is deferred: the fault may
+        well be with it, and its next lane would meet it at once.
+        """
         self._lanes.discard(lane)
         queue = lane.queue
         queue.lanes -= 1
         for job in jobs:
-            self._again(job, job.message.recipients)
+            if job.stranded:
+                self._finish(job, self._own_report(job, "4.3.0", "internal error while it was being sent"), "smtp")
+            else:
+                job.stranded = True
+                self._again(job, job.message.recipients)
         if self.draining:
             if not self._lanes and self._drained is not None:
                 waiter, self._drained = self._drained, None
@@ -404,7 +433,8 @@ class Dispatcher:
     def reported(self, lane: QueueLane, job: Job, report: DeliveryReport) -> None:
         """A lane reports the end of a request."""
         queue, now = lane.queue, report.finished
-        others = queue.lanes - 1
+        others = queue.lanes - 1 + self._cache.resting(queue.site)
+        dead = queue.window.dead_until > now
         if report.uses == 1:
             queue.pace.connected(report.ready - report.started)
         if report.uses:
@@ -413,7 +443,8 @@ class Dispatcher:
         if report.full:
             queue.message_limit.ended(report.uses - 1, now)
         if report.blame is Blame.NOBODY:
-            queue.window.succeeded(queue.lanes, now)
+            if report.uses:
+                queue.window.succeeded(queue.lanes, now)
         elif report.blame is Blame.THROTTLED and not report.uses and others:
             queue.window.refused(others, now)
             self._again(job, job.message.recipients)
@@ -424,6 +455,9 @@ class Dispatcher:
             # Also where it lets nobody in at all, however polite its words.
             self._suspend(queue, report.outcomes[0].text)
         self._finish(job, report, "smtp")
+        if dead and not queue.window.dead_until:
+            # What was left in the spool need not wait for the pause to be over.
+            self._revive(queue)
 
     def _suspend(self, queue: SiteQueue, reason: str) -> None:
         """The site is dead for a while: what waits for it is deferred without an attempt."""

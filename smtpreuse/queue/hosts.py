@@ -11,6 +11,9 @@ from zope.interface import implementer
 from smtpreuse.interfaces import IHostMemory
 from smtpreuse.model.nexthop import Endpoint
 
+# So many endpoints are remembered, some 200 octets each; of more, those that failed longest ago are forgotten.
+MOST = 20_000
+
 
 @implementer(IHostMemory)
 class HostMemory:
@@ -43,7 +46,10 @@ class HostMemory:
         return first + last
 
     def failed(self, endpoint: Endpoint) -> None:
+        self._failed.pop(endpoint, None)
         self._failed[endpoint] = self._now() + self._pause
+        if len(self._failed) > MOST:
+            del self._failed[next(iter(self._failed))]
 
     def answered(self, endpoint: Endpoint) -> None:
         self._failed.pop(endpoint, None)

@@ -37,12 +37,14 @@ class QueueLane:
     """
     @ivar queue: of its site.
     @ivar jobs: what it was given and has not reported, by ticket.
+    @ivar preparing: what it will be given as soon as its content is there.
     @ivar destination: nexthop domain of the last request it was given.
     """
 
     def __init__(self, queue: SiteQueue, dispatcher: _Dispatcher) -> None:
         self.queue = queue
         self.jobs: dict[int, Job] = {}
+        self.preparing: Job | None = None
         self.destination = ""
         self._dispatcher = dispatcher
         self._given: deque[float] = deque(maxlen=STARVING_AFTER)
@@ -66,6 +68,10 @@ class QueueLane:
         """Whether it has worked for long enough to make room where others wait for a lane."""
         return len(self._given) == STARVING_AFTER
 
+    def taken(self) -> list[Job]:
+        """What it has taken from the queue and not reported."""
+        return [*self.jobs.values(), *([self.preparing] if self.preparing is not None else [])]
+
     def gave(self, now: float) -> None:
         """A request was given."""
         self._given.append(now)
@@ -80,7 +86,9 @@ class QueueLane:
                 await self.queue.linger()
                 lingered = True
                 continue
+            self.preparing = picked
             request = await self._dispatcher.prepared(picked)
+            self.preparing = None
             if request is not None:
                 self.jobs[request.ticket] = picked
                 return Turn(requests=(request,))
@@ -89,6 +97,7 @@ class QueueLane:
         self._dispatcher.reported(self, self.jobs.pop(report.ticket), report)
 
     def over(self, reason: str) -> None:
-        jobs = list(self.jobs.values())
+        jobs = self.taken()
         self.jobs.clear()
+        self.preparing = None
         self._dispatcher.ended(self, jobs)

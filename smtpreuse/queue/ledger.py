@@ -54,9 +54,8 @@ class Ledger:
         """Record this in the next commit."""
         self._done += done
         self._new += new
-        if not self._scheduled and self.trouble is None:
-            self._scheduled = True
-            self._clock.callLater(0, self._begin)
+        if self.trouble is None:
+            self._schedule(0.0)
 
     async def settled(self) -> None:
         """Wait until all that was entered is on disk."""
@@ -92,6 +91,9 @@ class Ledger:
             self.trouble = None
         self._committed(done, new, committed)
         if recovered:
+            if self._done or self._new:
+                # It came while nothing was begun.
+                self._schedule(0.0)
             self._recovered()
         if not (self._done or self._new or self._writing):
             idle, self._idle = self._idle, []
@@ -105,6 +107,9 @@ class Ledger:
         if self.trouble is None:
             self.log.error("outcomes cannot be recorded, nothing is sent until they can: {reason}", reason=reason)
         self.trouble = reason
+        self._schedule(RETRY_AFTER)
+
+    def _schedule(self, delay: float) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._clock.callLater(RETRY_AFTER, self._begin)
+            self._clock.callLater(delay, self._begin)

@@ -32,6 +32,7 @@ class Job:
     @ivar tried: endpoints that it is not to be given to again in this attempt.
     @ivar sessions: how many sessions it has had in this attempt.
     @ivar fresh: whether only a new session will do, because a reused one failed it.
+    @ivar stranded: whether a lane ended by a fault of ours and left it without a report.
     """
 
     message: Message
@@ -42,6 +43,7 @@ class Job:
     tried: frozenset[Endpoint] = frozenset()
     sessions: int = 0
     fresh: bool = False
+    stranded: bool = False
 
 
 @define

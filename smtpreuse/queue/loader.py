@@ -20,6 +20,8 @@ from smtpreuse.queue.hop import Hop
 # Hops that are asked for at once when the spool is searched for what is due.
 PAGE = 1000
 RETRY_AFTER = 1.0
+# Now and then all that is due is sought, however long it has been: whatever a search may have missed is found then.
+EVERYTHING_EVERY = 3600.0
 
 
 class _Dispatcher(Protocol):
@@ -52,12 +54,15 @@ class Loader:
         self._most = most
         self._every = 0.0
         self._since = float("-inf")
+        self._sought_all = float("-inf")
         self._hungry: deque[Hop] = deque()
+        self._late: list[Hop] = []
         self._feeding = False
         self._searching = False
         self._again = False
         self._stopped = True
         self._timer: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
 
     def start(self, every: float) -> None:
         """
@@ -73,9 +78,10 @@ class Loader:
         """Load nothing more."""
         self._stopped = True
         self._hungry.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._retry):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._retry = None
 
     def rescan(self) -> None:
         """Anything may be due now."""
@@ -95,6 +101,19 @@ class Loader:
             self._hungry.append(hop)
             self.feed()
 
+    def want_later(self, hop: Hop) -> None:
+        """What is due there could not be had: ask again in a moment."""
+        hop.backlog = True
+        self._late.append(hop)
+        if self._retry is None and not self._stopped:
+            self._retry = self._clock.callLater(RETRY_AFTER, self._late_again)
+
+    def _late_again(self) -> None:
+        self._retry = None
+        late, self._late = self._late, []
+        for hop in late:
+            self.want(hop)
+
     # Searching
 
     def _search(self) -> None:
@@ -106,6 +125,9 @@ class Loader:
 
     async def _searched(self) -> None:
         since, until, after = self._since, self._clock.seconds(), ""
+        if until < since or until >= self._sought_all + EVERYTHING_EVERY:
+            # The clock may have been set back: what became due by the new one lies before the last search.
+            self._sought_all, since = until, float("-inf")
         try:
             while not self._stopped:
                 texts = await self._spool.nexthops(since, until, after, PAGE)
@@ -160,8 +182,7 @@ class Loader:
             messages = await self._spool.due(hop.text, room, self._clock.seconds(), hop.rows)
         except SpoolError as error:
             self.log.error("due mail cannot be loaded: {reason}", reason=str(error))
-            hop.backlog = True
-            self._clock.callLater(RETRY_AFTER, self.want, hop)
+            self.want_later(hop)
             return
         finally:
             hop.loading = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -20,6 +21,9 @@ from smtpreuse.model.message import Message, Recipient
 from smtpreuse.model.queueview import Recorded
 from smtpreuse.queue.bounce import Notice, compose, excerpt
 from smtpreuse.queue.schedule import Settled
+
+# When what failed is tried again if, by a fault of ours, its sender could not be told; in seconds.
+UNTOLD_AFTER = 3600.0
 
 Enter = Callable[[Sequence[Recorded], Sequence[tuple[Message, Content]]], None]
 
@@ -54,7 +58,7 @@ class Returns:
         """
         self._making += 1
         Deferred.fromCoroutine(self._make(message, report, settled, octets, enter)).addErrback(
-            self._failed, settled, enter
+            self._failed, report, settled, enter
         ).addBoth(self._made)
 
     async def settled(self) -> None:
@@ -90,9 +94,18 @@ class Returns:
         self._maillog.write("bounce", logline.bounced(message.queue_id, queue_id))
         enter(settled.recorded, ((returning, bounce),))
 
-    def _failed(self, failure: object, settled: Settled, enter: Enter) -> None:
+    def _failed(self, failure: object, report: DeliveryReport, settled: Settled, enter: Enter) -> None:
+        """Nobody was told, so what failed is not done with: it stays in the queue and is tried again."""
         self.log.failure("notification could not be made", failure=failure)  # type: ignore[arg-type]  # an errback's argument is a Failure
-        enter(settled.recorded, ())
+        untold = {outcome.recipient.row: outcome for outcome in settled.failed}
+        enter(tuple(
+            evolve(
+                each, next_attempt=report.finished + UNTOLD_AFTER, reason=untold[each.row].text,
+                attempts=untold[each.row].recipient.attempts + 1,
+            )
+            if each.row in untold else each
+            for each in settled.recorded
+        ), ())  # fmt: skip
 
     def _made(self, _: object) -> None:
         self._making -= 1

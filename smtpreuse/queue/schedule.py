@@ -90,7 +90,8 @@ class Window:
 
     def refused(self, others: int, now: float) -> None:
         """
-        A new connection was refused with the wish to slow down while others are open (ours): so many are enough for now.
+        A new connection was refused with the wish to slow down while others of ours are open: so many are enough for
+        now.
 
         @param others: sessions that the site has of us.
         """
@@ -273,8 +274,8 @@ def settle(
             elsewhere = True
         elif temporary and not over:
             recorded.append(Recorded(
-                queue_id=queue_id, row=recipient.row, hop=recipient.hop, reason=outcome.text, attempts=recipient.attempts + 1,
-                next_attempt=rules.next_attempt(arrived, now, jitter),
+                queue_id=queue_id, row=recipient.row, hop=recipient.hop, reason=outcome.text,
+                attempts=recipient.attempts + 1, next_attempt=rules.next_attempt(arrived, now, jitter),
             ))  # fmt: skip
         else:
             expired = expired or temporary

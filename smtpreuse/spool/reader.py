@@ -57,6 +57,15 @@ SELECT json_group_array(json_array(r.row, r.address, r.original, r.hop, r.attemp
 FROM ({rows}) AS chosen CROSS JOIN recipients AS r ON r.row = chosen.row LEFT JOIN messages AS m ON m.id = r.message
 """
 _DUE = _MESSAGES.format(rows=_DUE_ROWS)
+# By row: SQLite would rather go through all that is due at the hop.
+_DUE_OF_ONE = _MESSAGES.format(
+    rows="""
+SELECT r.row FROM messages AS m CROSS JOIN recipients AS r NOT INDEXED
+    ON r.row BETWEEN m.id AND m.last_row AND r.message = m.id
+WHERE m.queue_id = ? AND r.hop = ? AND r.next_attempt <= ? AND r.row NOT IN (SELECT value FROM json_each(?))
+ORDER BY r.next_attempt, r.row
+"""
+)
 _ONE = _MESSAGES.format(rows="SELECT ? AS row")
 
 _CONTENT = """
@@ -112,7 +121,13 @@ def due(
     values = (hop, until, json.dumps(list(skip)), limit)
     try:
         (text,) = connection.execute(_DUE, values).fetchone()
-        return _messages(json.loads(text.decode())), []
+        messages = _messages(json.loads(text.decode()))
+        if sum(len(message.recipients) for message in messages) >= limit > 0:
+            # The limit may have cut the last one.
+            last = (messages[-1].queue_id, *values[:-1])
+            (text,) = connection.execute(_DUE_OF_ONE, last).fetchone()
+            messages[-1:] = _messages(json.loads(text.decode()))
+        return messages, []
     except (TypeError, ValueError, KeyError, sqlite3.OperationalError):
         return _one_by_one(connection, [row for (row,) in connection.execute(_DUE_ROWS, values)])
 

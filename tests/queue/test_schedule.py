@@ -11,7 +11,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.model.delivery import DeliveryReport, Ending, Outcome, Then
 from smtpreuse.model.message import Recipient
-from smtpreuse.queue.schedule import MessageLimit, Pace, Rest, RetryRules, Settled, Window, hint, settle, wants_lane
+from smtpreuse.queue.schedule import (
+    FRESH_TO_RETRIES,
+    MessageLimit,
+    Pace,
+    Rest,
+    RetryRules,
+    Settled,
+    Window,
+    hint,
+    settle,
+    wants_lane,
+)
 
 NOW = 1_700_000_000.0
 
@@ -231,6 +242,34 @@ class WindowTests(SynchronousTestCase):
             self.assertTrue(1 <= site.size <= limit, site)
 
 
+class ShareTests(SynchronousTestCase):
+    """How fresh mail and retries share is a promise to operators."""
+
+    def test_share(self) -> None:
+        """Three to one."""
+        self.assertEqual(FRESH_TO_RETRIES, 3)
+
+
+class DeadWindowTests(SynchronousTestCase):
+    """What a window was before it died or met the door does not reach beyond."""
+
+    def test_back_as_small_as_it_was(self) -> None:
+        """A window that is to begin with one session begins with one, after death too."""
+        site = window(0, 20)
+        self.assertIs(site.failed(NOW, 300.0), True)
+        site.succeeded(1, NOW + 301)
+        self.assertEqual(site.size, 1)
+
+    def test_no_growth_no_forgiveness(self) -> None:
+        """A success that widens nothing, because the door holds, leaves the remainder of earlier failures."""
+        site = window(10, 20)
+        site.throttled()
+        site.refused(4, NOW)
+        site.succeeded(4, NOW + 1)
+        site.throttled()
+        self.assertEqual(site.size, 3)
+
+
 class MessageLimitTests(SynchronousTestCase):
     """How many messages a session carries is learned when it was seen twice."""
 
@@ -241,7 +280,14 @@ class MessageLimitTests(SynchronousTestCase):
     def test_once(self) -> None:
         """Once may be chance."""
         limit = MessageLimit()
-        limit.ended(20, NOW)
+        for carried in (1, 20):
+            limit.ended(carried, NOW)
+            self.assertEqual(limit.most(NOW), 0)
+
+    def test_one_once(self) -> None:
+        """One message once is no more than chance either."""
+        limit = MessageLimit()
+        limit.ended(1, NOW)
         self.assertEqual(limit.most(NOW), 0)
 
     def test_twice(self) -> None:
@@ -325,6 +371,21 @@ class WantsLaneTests(SynchronousTestCase):
         self.assertIs(wants_lane(8, 2, 5, pace), False)
         self.assertIs(wants_lane(9, 2, 5, pace), True)
         self.assertIs(wants_lane(9, 3, 5, pace), False)
+
+    def test_stuck(self) -> None:
+        """What has waited for a second gets a lane, as far as the window allows: those at work may be stuck."""
+        pace = Pace(connecting=1.0, transaction=0.01)
+        self.assertIs(wants_lane(1, 1, 5, pace, 0.9), False)
+        self.assertIs(wants_lane(1, 1, 5, pace, 1.0), True)
+        self.assertIs(wants_lane(1, 3, 5, Pace(), 1.0), True)
+        self.assertIs(wants_lane(1, 5, 5, pace, 99.0), False)
+        self.assertIs(wants_lane(0, 1, 5, pace, 99.0), False)
+
+    def test_backlog_scales(self) -> None:
+        """Twice the time of opening is waited for, whatever that time is."""
+        pace = Pace(connecting=4.0, transaction=0.25)
+        self.assertIs(wants_lane(32, 1, 5, pace), False)
+        self.assertIs(wants_lane(33, 1, 5, pace), True)
 
     def test_backlog_slow_opening(self) -> None:
         """A server that opens slowly and carries fast is left with the lanes it has."""

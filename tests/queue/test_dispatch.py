@@ -1,0 +1,865 @@
+"""
+Tests of L{smtpreuse.queue.dispatch}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpreuse.errors import RouteError
+from smtpreuse.model.content import FileContent, MemoryContent
+from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then
+from smtpreuse.model.message import Message
+from smtpreuse.model.queueview import Committed
+from smtpreuse.queue.dispatch import DispatchRules
+from smtpreuse.queue.schedule import STUCK
+from smtpreuse.queue.sitequeue import LINGER
+from tests.fakes import candidate
+from tests.queue.world import (
+    RULES,
+    SITE_RULES,
+    START,
+    BusyAgent,
+    FakeAgent,
+    World,
+    carrier,
+    message,
+    no_session,
+    report_of,
+)
+
+ONE = candidate("mx1.example.com", "192.0.2.1")
+TWO = candidate("mx2.example.com", "192.0.2.2")
+
+
+class DispatchCase(SynchronousTestCase):
+    """A dispatcher with an agent that takes what it is given and holds it."""
+
+    def setUp(self) -> None:
+        self.world = self.make()
+
+    def make(self, rules: DispatchRules = RULES) -> World:
+        """With these rules."""
+        self.agent = BusyAgent()
+        return World(self.agent, rules)
+
+    def accept(self, *names: str, **values: object) -> None:
+        """Messages of these names, one recipient each."""
+        for name in names:
+            self.world.accept(message(name, **values))
+
+    def end(self, ending: Ending = Ending.DELIVERED, status: str = "2.0.0", **values: object) -> DeliveryRequest:
+        """The oldest request in flight ends like this."""
+        lane = self.agent.first()
+        request = self.agent.held[lane]
+        now = self.world.clock.seconds()
+        values = {"started": now, "ready": now, "finished": now, **values}
+        return self.agent.end(lane, report_of(request, ending, status, "host said: so", **values))
+
+    def deny(self, blame: Blame = Blame.SITE) -> None:
+        """For the oldest request in flight there is no session."""
+        lane = self.agent.first()
+        self.agent.end(lane, no_session(self.agent.held[lane], blame, self.world.clock.seconds()))
+
+    def two_lanes(self) -> None:
+        """Two lanes have delivered a message each and wait for work."""
+        self.accept("Q1", "Q2")
+        self.world.clock.advance(STUCK)
+        self.assertEqual(self.flying(), ["Q1", "Q2"])
+        self.end()
+        self.end()
+
+    def end_all(self) -> None:
+        """All that is in flight, and all that follows, is delivered."""
+        while self.agent.held:
+            self.end()
+            self.world.turn()
+
+    def flying(self) -> list[str]:
+        """Queue ids of what is in flight."""
+        return [request.queue_id for request in self.agent.held.values()]
+
+    def log(self, words: str) -> list[str]:
+        """Lines with these words."""
+        return self.world.log.having(words)
+
+
+class DeliveryTests(DispatchCase):
+    """A message is taken up, carried, recorded, and gone."""
+
+    def test_delivered(self) -> None:
+        """From arrival to removal."""
+        self.world.dispatcher.start()
+        self.accept("Q1")
+        self.assertEqual(self.world.dispatcher.in_flight(), {"Q1"})
+        self.assertEqual(self.world.dispatcher.active(), {"Q1"})
+        request = self.end()
+        self.assertEqual((request.sender, request.content), ("from@example.com", MemoryContent(b"hello\r\n")))
+        self.assertEqual((request.arrived, request.activated, request.size), (START, START, 7))
+        self.world.turn()
+        self.assertEqual(self.world.spool.messages, {})
+        self.assertEqual((self.world.dispatcher.active(), len(self.world.contents)), (set(), 0))
+        self.assertEqual([line.split(":")[0] for line in self.world.log.lines], ["qmgr", "smtp", "qmgr"])
+        self.assertEqual(self.world.log.lines[0], "qmgr: Q1: from=<from@example.com>, size=7, nrcpt=1 (queue active)")
+        self.assertIn("status=sent (host said: so)", self.world.log.lines[1])
+        self.assertEqual(self.world.log.lines[2], "qmgr: Q1: removed")
+
+    def test_counters(self) -> None:
+        """Recipients by what became of them, and transactions on reused sessions."""
+        for name, ending, status, uses in (
+            ("Q1", Ending.DELIVERED, "2.0.0", 1),
+            ("Q2", Ending.REFUSED, "4.0.0", 2),
+            ("Q3", Ending.REFUSED, "5.0.0", 3),
+        ):
+            self.accept(name)
+            self.end(ending, status, uses=uses)
+        counted = self.world.dispatcher.counters()
+        self.assertEqual((counted.delivered, counted.deferred, counted.bounced, counted.reused), (1, 1, 1, 2))
+
+    def test_one_request(self) -> None:
+        """Recipients of one message that share a hop are one request; others are others."""
+        self.world.accept(message("Q1", "a@example.com", "b@example.com", "c@example.test"))
+        self.assertEqual(
+            [[each.address for each in request.recipients] for request in self.agent.carried],
+            [["a@example.com", "b@example.com"], ["c@example.test"]],
+        )
+        self.assertEqual(len({request.ticket for request in self.agent.carried}), 2)
+        self.end_all()
+        self.assertEqual(self.world.spool.messages, {})
+
+    def test_recipients_together(self) -> None:
+        """Recipients that go one way go in one request, however little room there is: content is sent once."""
+        addresses = [f"{number}@example.com" for number in range(7)]
+        for number in range(30):
+            self.world.accept(message(f"Q{number}", *addresses))
+        self.world.dispatcher.start()
+        self.end_all()
+        self.assertEqual([len(request.recipients) for request in self.agent.carried], [7] * 30)
+
+    def test_recipient_limit(self) -> None:
+        """Not more recipients in a request than the limit."""
+        self.world = self.make(evolve(RULES, recipient_limit=2))
+        self.world.accept(message("Q1", *(f"{number}@example.com" for number in range(5))))
+        self.end_all()
+        self.assertEqual([len(request.recipients) for request in self.agent.carried], [2, 2, 1])
+
+    def test_held(self) -> None:
+        """What waits for the operator is not taken up."""
+        self.accept("Q1", held=True)
+        self.assertEqual((self.flying(), self.world.dispatcher.active()), ([], set()))
+
+    def test_deferred(self) -> None:
+        """Refused for now: recorded, gone from memory, and found when it is due again."""
+        self.world.dispatcher.start()
+        self.accept("Q1")
+        self.end(Ending.REFUSED, "4.2.0")
+        self.world.turn()
+        self.assertEqual(self.world.dispatcher.active(), set())
+        due, reason, attempts = self.world.spool.times[1]
+        self.assertTrue(START + 270 <= due <= START + 330)
+        self.assertEqual((reason, attempts), ("host said: so", 1))
+        self.world.clock.pump([1.0] * 200)
+        self.assertEqual(self.flying(), [])
+        self.world.clock.pump([1.0] * 165)
+        self.assertEqual(self.flying(), ["Q1"])
+        self.assertEqual(self.agent.carried[-1].recipients[0].attempts, 1)
+
+    def test_content_from_the_spool(self) -> None:
+        """Content that is not in memory is what the spool has."""
+        path = self.mktemp()
+        self.world.accept(message("Q1"), FileContent(path, 7))
+        self.assertEqual(self.agent.carried[0].content, FileContent(path, 7))
+
+    def test_no_content(self) -> None:
+        """A message without content stops no other one."""
+        self.world.router.gate = gate = Deferred()
+        self.accept("Q1", "Q2")
+        self.world.contents.drop("Q1")
+        del self.world.spool.messages["Q1"]
+        gate.callback(None)
+        self.assertEqual(self.flying(), ["Q2"])
+        self.assertEqual(self.world.dispatcher.active(), {"Q2"})
+
+
+class TransportTests(DispatchCase):
+    """What needs no session is answered here."""
+
+    def test_discard(self) -> None:
+        """Delivered to nowhere."""
+        self.accept("Q1", hop="discard:")
+        self.world.turn()
+        self.assertEqual((self.world.spool.messages, self.agent.carried), ({}, []))
+        self.assertEqual(len(self.log("discard: Q1: to=<ann@example.com>, relay=none")), 1)
+        self.assertEqual(len(self.log("status=sent (discarded)")), 1)
+
+    def test_error(self) -> None:
+        """With its status, and its text."""
+        self.accept("Q1", hop="error:5.1.1 no such user here")
+        self.assertEqual(len(self.log("dsn=5.1.1, status=bounced (no such user here)")), 1)
+        self.accept("Q2", hop="error:4.3.5 not today")
+        self.assertEqual(len(self.log("dsn=4.3.5, status=deferred (not today)")), 1)
+        self.accept("Q3", hop="error:just no")
+        self.assertEqual(len(self.log("dsn=5.0.0, status=bounced (just no)")), 1)
+
+    def test_many(self) -> None:
+        """More of them than there is room for are all answered."""
+        self.world.dispatcher.start()
+        self.world.accept(message("Q1", *(f"{number}@example.com" for number in range(45)), hop="discard:"))
+        self.world.clock.pump([0.0] * 10)
+        self.assertEqual(self.world.spool.messages, {})
+
+
+class RoutingTests(DispatchCase):
+    """A hop is routed when it is needed, once at a time."""
+
+    def test_once(self) -> None:
+        """What waits for the route waits together."""
+        self.world.router.gate = gate = Deferred()
+        self.accept("Q1", "Q2", "Q3")
+        self.assertEqual((self.world.router.asked, self.flying()), (["example.com"], []))
+        gate.callback(None)
+        self.world.clock.advance(STUCK)
+        self.assertEqual(self.flying(), ["Q1", "Q2", "Q3"])
+        self.accept("Q4")
+        self.assertEqual(self.world.router.asked, ["example.com"])
+
+    def test_expired(self) -> None:
+        """A route that is too old is asked for anew."""
+        self.world.router._good_until = START + 60
+        self.accept("Q1")
+        self.world.clock.advance(60.0)
+        self.accept("Q2")
+        self.assertEqual(self.world.router.asked, ["example.com", "example.com"])
+
+    def test_no_route(self) -> None:
+        """Deferred or bounced, as the error says; no attempt is logged with a relay."""
+        self.world.router.problems["example.com"] = RouteError("4.4.3", "name server timed out")
+        self.accept("Q1")
+        self.assertEqual(len(self.log("relay=none, delay=0, delays=0/0/0/0, dsn=4.4.3, status=deferred")), 1)
+        self.world.router.problems["example.com"] = RouteError("5.4.4", "no such domain")
+        self.accept("Q2")
+        self.assertEqual(len(self.log("dsn=5.4.4, status=bounced (no such domain)")), 1)
+
+    def test_no_route_for_many(self) -> None:
+        """All mail to a domain that does not exist bounces, not only as much as there was room for."""
+        self.world.dispatcher.start()
+        self.world.router.problems["example.com"] = RouteError("5.4.4", "no such domain")
+        self.world.router.gate = gate = Deferred()
+        self.accept(*(f"Q{number}" for number in range(35)), sender="")
+        self.world.router.gate = None
+        gate.callback(None)
+        self.world.clock.pump([0.0] * 20)
+        self.assertEqual(self.world.spool.messages, {})
+
+    def test_bad_nexthop(self) -> None:
+        """A nexthop that is none bounces."""
+        self.accept("Q1", hop="smtp:[no")
+        self.assertEqual(len(self.log("dsn=5.1.2, status=bounced")), 1)
+
+    def test_fault(self) -> None:
+        """A fault of ours defers."""
+        self.world.router.problems["example.com"] = RuntimeError("bug")  # type: ignore[assignment]  # a fault
+        self.accept("Q1")
+        self.assertEqual(len(self.log("dsn=4.3.0, status=deferred")), 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class TriedTests(DispatchCase):
+    """What one host refuses softly goes to the next, at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.router.routes["example.com"] = (ONE, TWO)
+
+    def test_elsewhere(self) -> None:
+        """With the host in C{tried}, without an attempt counted; then it is deferred."""
+        self.accept("Q1")
+        self.end(Ending.REFUSED, "4.2.0")
+        second = self.agent.carried[1]
+        self.assertEqual((second.tried, second.sessions, second.fresh), (frozenset({ONE.endpoint}), 1, False))
+        self.assertEqual(self.log("status="), [])
+        self.assertEqual(len(self.log("smtp: Q1: host said: so")), 1)
+        self.end(Ending.REFUSED, "4.2.0", endpoint=TWO.endpoint)
+        self.world.turn()
+        self.assertEqual(len(self.log("status=deferred")), 1)
+        self.assertEqual((len(self.agent.carried), self.world.spool.times[1][2]), (2, 1))
+
+    def test_those_refused_only(self) -> None:
+        """Only recipients that were refused go elsewhere."""
+        self.world.accept(message("Q1", "a@example.com", "b@example.com"))
+        lane = self.agent.first()
+        request = self.agent.held[lane]
+        report = report_of(request)
+        refused = evolve(report.outcomes[1], ending=Ending.REFUSED, status="4.2.0")
+        self.agent.end(lane, evolve(report, outcomes=(report.outcomes[0], refused)))
+        self.assertEqual([each.address for each in self.agent.carried[1].recipients], ["b@example.com"])
+        self.end()
+        self.world.turn()
+        self.assertEqual(self.world.spool.messages, {})
+        self.assertEqual(self.world.in_memory, 0)
+
+    def test_session_limit(self) -> None:
+        """Not more sessions for one request than C{smtp_mx_session_limit}."""
+        self.world = self.make(evolve(RULES, request_sessions=1))
+        self.world.router.routes["example.com"] = (ONE, TWO)
+        self.accept("Q1")
+        self.end(Ending.REFUSED, "4.2.0")
+        self.assertEqual((len(self.agent.carried), len(self.log("status=deferred"))), (1, 1))
+
+    def test_unknown(self) -> None:
+        """An unknown end goes nowhere at once."""
+        self.accept("Q1")
+        self.end(Ending.UNKNOWN, "4.4.2", blame=Blame.SITE)
+        self.assertEqual((len(self.agent.carried), len(self.log("status=deferred"))), (1, 1))
+
+    def test_untouched(self) -> None:
+        """What a reused session failed gets a new one at once, and no attempt is counted."""
+        self.accept("Q1")
+        self.end(Ending.UNTOUCHED, "4.4.2", uses=5, full=True)
+        second = self.agent.carried[1]
+        self.assertEqual((second.fresh, second.tried, second.recipients[0].attempts), (True, frozenset(), 0))
+        self.assertEqual(self.log("status="), [])
+        self.end()
+        self.assertEqual(len(self.log("status=sent")), 1)
+
+    def test_unreported(self) -> None:
+        """What a lane did not report goes to another."""
+        self.accept("Q1")
+        lane = self.agent.first()
+        del self.agent.held[lane]
+        lane.over("internal error")
+        self.assertEqual(self.flying(), ["Q1"])
+        self.end_all()
+        self.assertEqual(self.world.in_memory, 0)
+
+
+class LanesTests(DispatchCase):
+    """How many lanes a site has, and what each does next."""
+
+    def test_window(self) -> None:
+        """As many as the window at first; each success makes room for one more."""
+        self.accept(*(f"Q{number}" for number in range(9)))
+        self.assertEqual(len(self.agent.held), 5)
+
+    def test_room_is_used(self) -> None:
+        """What the window allows in addition is used when mail comes."""
+        self.accept(*(f"Q{number}" for number in range(15)))
+        self.assertEqual(len(self.agent.held), 5)
+        for _ in range(2):
+            self.end()
+        self.world.clock.advance(STUCK)
+        self.assertEqual(len(self.agent.held), 7)
+
+    def test_stuck(self) -> None:
+        """What waits behind a lane that is stuck gets another one after a second."""
+        self.accept("Q1", "Q2")
+        self.assertEqual(self.flying(), ["Q1"])
+        self.world.clock.advance(STUCK / 2)
+        self.accept("Q3")
+        self.assertEqual(self.flying(), ["Q1", "Q2"])
+        self.world.clock.pump([STUCK / 2, STUCK / 4])
+        self.assertEqual(self.flying(), ["Q1", "Q2"])
+        self.world.clock.advance(STUCK / 4)
+        self.assertEqual(self.flying(), ["Q1", "Q2", "Q3"])
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_lane_limit(self) -> None:
+        """Not more lanes than the limit in all."""
+        self.world = self.make(evolve(RULES, lane_limit=3))
+        for number in range(6):
+            self.world.accept(message(f"Q{number}", f"a@{number}.example.com"))
+        self.assertEqual(len(self.agent.held), 3)
+        self.end_all()
+        self.world.clock.pump([LINGER] * 3)
+        self.end_all()
+        self.assertEqual(len(self.agent.carried), 6)
+
+    def test_fair_between_sites(self) -> None:
+        """Where lanes are scarce a site with a long line does not keep the others waiting for ever."""
+        self.world = self.make(evolve(RULES, lane_limit=2, active_limit=10000))
+        self.world.dispatcher.start()
+        for number in range(400):
+            self.world.accept(message(f"A{number}", "a@a.example.com"))
+        self.world.accept(message("B", "b@b.example.com"))
+        self.world.accept(message("C", "c@c.example.com"))
+        while "B" not in self.flying() and len(self.agent.carried) < 400:
+            self.end()
+            self.world.turn()
+        before = len(self.agent.carried)
+        self.assertLess(before, 150)
+        while "C" not in [request.queue_id for request in self.agent.carried] and len(self.agent.carried) < 402:
+            self.end()
+            self.world.turn()
+        self.assertLess(len(self.agent.carried), before + 150)
+        self.end_all()
+        self.world.clock.pump([LINGER] * 5)
+        self.end_all()
+        self.assertEqual(len(self.agent.carried), 402)
+
+    def test_linger_then_save(self) -> None:
+        """A lane that runs dry waits for a moment; then the hint decides."""
+        self.two_lanes()
+        self.assertEqual(self.agent.over, [])
+        self.world.clock.advance(LINGER)
+        self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE, Then.SAVE])
+
+    def test_linger_then_work(self) -> None:
+        """What comes in that moment goes over the session that waits."""
+        self.two_lanes()
+        self.accept("Q3")
+        self.assertEqual((self.flying(), len(self.agent.sessions)), (["Q3"], 2))
+        self.assertEqual(self.world.dispatcher.sites["example.com"].lanes, 2)
+
+    def test_alone(self) -> None:
+        """A single message leaves no connection behind."""
+        self.accept("Q1")
+        self.end()
+        self.assertEqual([turn.then for turn in self.agent.over], [Then.QUIT])
+
+    def test_learned_limit(self) -> None:
+        """A site that ended two sessions after as many messages gets its later ones ended before that."""
+        self.world = self.make(evolve(RULES, site=evolve(SITE_RULES, initial=1, limit=1)))
+        for uses in (4, 4):
+            self.accept(f"Q{uses}{len(self.agent.carried)}")
+            self.end(Ending.UNTOUCHED, "4.4.2", uses=uses, full=True)
+            self.end()
+        queue = self.world.dispatcher.sites["example.com"]
+        self.assertEqual(queue.message_limit.most(START), 3)
+
+    def test_message_limit_ends_session(self) -> None:
+        """A session that has carried the known limit gets no more; the lane opens another."""
+        agent = FakeAgent()
+        self.world = World(agent)
+        self.accept("Q1")
+        (worker,) = agent.workers
+        limit = self.world.dispatcher.sites["example.com"].message_limit
+        for _ in range(2):
+            limit.ended(3, START)
+        turn = self.successResultOf(worker.ask(carrier(uses=3)))
+        self.assertEqual((turn.requests, turn.then, turn.more), ((), Then.QUIT, True))
+        turn = self.successResultOf(worker.ask(carrier("mx.example.com", uses=2)))
+        self.assertEqual(len(turn.requests), 1)
+
+    def test_other_kind(self) -> None:
+        """Nothing that this session may carry, but work for another: save, and go on."""
+        agent = FakeAgent()
+        self.world = World(agent)
+        self.accept("Q1")
+        turn = self.successResultOf(agent.workers[0].ask(carrier(address="192.0.2.99")))
+        self.assertEqual((turn.requests, turn.then, turn.more), ((), Then.SAVE, True))
+
+    def test_starving(self) -> None:
+        """A lane turns to the other kind when that has waited for as long as its last fifty took."""
+        agent = FakeAgent()
+        self.world = World(agent, evolve(RULES, site=evolve(SITE_RULES, initial=1, limit=1)))
+        self.world.router.sites = {"example.com": "site", "example.test": "site"}
+        self.world.router.routes["example.test"] = (TWO,)
+        self.world.dispatcher.start()
+        self.accept(*(f"A{number}" for number in range(100)))
+        (worker,) = agent.workers
+        carried: list[str] = []
+        for _ in range(100):
+            turn = self.successResultOf(worker.ask(carrier()))
+            if not turn.requests:
+                break
+            (request,) = turn.requests
+            carried.append(request.queue_id)
+            if len(carried) == 20:
+                self.world.accept(message("B", "b@example.test"))
+            worker.lane.report(report_of(request))
+            self.world.clock.advance(1.0)
+        self.assertEqual((turn.then, turn.more), (Then.SAVE, True))
+        self.assertTrue(60 < len(carried) < 80, len(carried))
+
+
+class ThrottleTests(DispatchCase):
+    """A site that fails is left alone; one that asks to slow down gets less."""
+
+    def window(self) -> int:
+        """Of the site."""
+        return self.world.dispatcher.sites["example.com"].window.size
+
+    def test_dead(self) -> None:
+        """After enough failures what waits is deferred without an attempt; nothing is tried until the pause is over."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(12)))
+        for _ in range(3):
+            self.deny()
+        self.assertEqual(len(self.log("delivery temporarily suspended: connect: refused")), 7)
+        self.world.turn()
+        self.accept("Q99")
+        self.assertNotIn("Q99", self.flying())
+        while self.agent.held:
+            self.deny()
+        self.world.clock.pump([10.0] * 29)
+        self.assertEqual(self.flying(), [])
+
+    def test_revived(self) -> None:
+        """Then one probe goes first, and after its success all that is due."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(5)))
+        while self.agent.held:
+            self.deny()
+        self.world.turn()
+        self.accept(*(f"R{number}" for number in range(5)))
+        self.assertEqual(self.flying(), [])
+        self.world.clock.pump([10.0] * 31)
+        self.assertEqual(len(self.flying()), 1)
+        for _ in range(20):
+            if self.agent.held:
+                self.end()
+            self.world.clock.advance(10.0)
+        self.end_all()
+        self.world.turn()
+        self.assertEqual(self.world.spool.messages, {})
+
+    def test_revived_behind_an_alarm(self) -> None:
+        """An alarm that was set for something else does not swallow the revival."""
+        rules = evolve(RULES, site=evolve(SITE_RULES, rate_delay=5.0))
+        self.world = self.make(rules)
+        self.world.dispatcher.start()
+        self.accept("Q1", "Q2", "Q3")
+        self.end()
+        self.world.clock.advance(5.0)
+        self.accept("Q4")
+        self.deny()
+        self.world.clock.pump([10.0] * 45)
+        self.assertEqual(len(self.flying()), 1)
+
+    def test_our_own_fault(self) -> None:
+        """Our own faults narrow nothing."""
+        self.accept(*(f"Q{number}" for number in range(10)))
+        for _ in range(8):
+            self.deny(Blame.OURSELVES)
+        self.assertEqual(self.window(), 5)
+
+    def test_success_widens(self) -> None:
+        """Success widens, also where recipients were refused."""
+        self.accept(*(f"Q{number}" for number in range(10)))
+        self.end()
+        self.end(Ending.REFUSED, "4.2.0")
+        self.assertEqual(self.window(), 7)
+
+    def test_throttled(self) -> None:
+        """A throttling reply narrows; the site is not dead."""
+        self.accept(*(f"Q{number}" for number in range(10)))
+        for _ in range(5):
+            self.end(Ending.REFUSED, "4.7.0", blame=Blame.THROTTLED)
+        self.assertEqual(self.window(), 1)
+        self.assertEqual(self.log("suspended"), [])
+
+    def test_refused_at_the_door(self) -> None:
+        """One connection too many: the request waits for the others, without an attempt, and no other is opened."""
+        self.accept(*(f"Q{number}" for number in range(10)))
+        self.deny(Blame.THROTTLED)
+        self.assertEqual((self.window(), self.log("status=")), (4, []))
+        self.end_all()
+        self.world.turn()
+        self.assertEqual(self.world.spool.messages, {})
+        self.assertEqual(len(self.log("status=sent")), 10)
+        self.assertEqual(self.window(), 4)
+
+    def test_nobody_is_let_in(self) -> None:
+        """A site that turns every connection away is not asked for each of a thousand messages."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(40)))
+        tried = 0
+        while self.agent.held and tried < 40:
+            self.deny(Blame.THROTTLED)
+            tried += 1
+        self.assertLess(tried, 10)
+        self.assertGreater(self.world.dispatcher.sites["example.com"].window.dead_until, START)
+
+    def test_rate_delay(self) -> None:
+        """One at a time, so long apart, and the session rests in between."""
+        self.world = self.make(evolve(RULES, site=evolve(SITE_RULES, rate_delay=5.0, on_demand=False)))
+        self.accept("Q1", "Q2", "Q3")
+        self.assertEqual(self.flying(), ["Q1"])
+        self.end()
+        self.assertEqual((self.flying(), [turn.then for turn in self.agent.over]), ([], [Then.SAVE]))
+        self.world.clock.advance(4.9)
+        self.assertEqual(self.flying(), [])
+        self.world.clock.advance(0.1)
+        self.assertEqual(self.flying(), ["Q2"])
+        self.end()
+        self.world.clock.advance(5.0)
+        self.end()
+        self.world.clock.advance(LINGER)
+        self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE] * 3)
+
+
+class MemoryTests(DispatchCase):
+    """What is in memory is what can soon be used."""
+
+    def test_mailing(self) -> None:
+        """One mailing of 100,000 to one site: never more than what is in flight and max(10, 2 x window)."""
+        many = 100_000
+        self.world.dispatcher.start()
+        self.accept("Q0")
+        spool, stored = self.world.spool, 0
+
+        async def due(hop: str, limit: int, until: float, skip: object) -> list[Message]:
+            nonlocal stored
+            spool.asked.append((hop, limit))
+            found = []
+            for _ in range(min(limit, many - stored)):
+                stored += 1
+                one = message(f"M{stored}")
+                row = evolve(one.recipients[0], row=1000 + stored)
+                found.append(evolve(one, recipients=(row,)))
+            return found
+
+        async def content(queue_id: str) -> MemoryContent:
+            return MemoryContent(b"hello\r\n")
+
+        async def record(done: object, new: object) -> object:
+            return Committed(stored=(), removed=())
+
+        spool.due = due  # type: ignore[method-assign]  # there is always more
+        spool.content = content  # type: ignore[method-assign,assignment]  # all alike
+        spool.record = record  # type: ignore[method-assign,assignment]  # nothing is kept
+        self.world.dispatcher.hop("smtp:example.com").backlog = True
+        self.accept("Q1")
+        most = 0
+        for _ in range(2000):
+            self.end()
+            self.world.turn()
+            window = self.world.dispatcher.sites["example.com"].window.size
+            beyond = self.world.in_memory - len(self.agent.held)
+            self.assertLessEqual(beyond, max(10, 2 * window))
+            most = max(most, len(self.agent.held))
+        self.assertEqual(most, 20)
+        self.assertGreater(len(self.agent.carried), 2000)
+
+    def test_accepted_beyond(self) -> None:
+        """What comes in faster than it leaves waits in the spool, and none is forgotten."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(200)))
+        self.assertLessEqual(self.world.in_memory, 5 + 10)
+        self.end_all()
+        self.world.clock.pump([0.1] * 5)
+        self.end_all()
+        self.assertEqual(self.world.spool.messages, {})
+        self.assertEqual(set(Counter(each.queue_id for each in self.agent.carried).values()), {1})
+
+    def test_active_limit(self) -> None:
+        """Not more messages in all than the active limit; and none is forgotten."""
+        self.world = self.make(evolve(RULES, active_limit=7))
+        self.world.dispatcher.start()
+        for number in range(50):
+            self.world.accept(message(f"Q{number}", f"a@{number}.example.com"))
+        self.assertEqual(len(self.world.dispatcher.active()), 7)
+        for _ in range(200):
+            if self.agent.held:
+                self.end()
+            self.world.clock.advance(0.0)
+            self.assertLessEqual(len(self.world.dispatcher.active()), 8)
+        self.assertEqual(self.world.spool.messages, {})
+
+    def test_forgotten(self) -> None:
+        """Hops and sites with nothing to do are forgotten."""
+        self.world.dispatcher.start()
+        self.accept("Q1")
+        self.end_all()
+        self.world.clock.pump([60.0] * 70)
+        self.assertEqual((self.world.dispatcher._hops, self.world.dispatcher.sites), ({}, {}))
+
+
+class BounceTests(DispatchCase):
+    """Who sent what failed is told, once."""
+
+    def test_bounce(self) -> None:
+        """The notification is born in the commit of the outcome, and goes out itself."""
+        self.accept("Q1", sender="me@example.test")
+        self.end(Ending.REFUSED, "5.1.1")
+        self.world.turn()
+        self.assertEqual(len(self.world.spool.records), 1)
+        self.assertEqual(list(self.world.spool.messages), ["B1"])
+        self.assertEqual(self.flying(), ["B1"])
+        request = self.agent.carried[-1]
+        self.assertEqual((request.sender, request.recipients[0].address), ("", "me@example.test"))
+        assert isinstance(request.content, MemoryContent)
+        self.assertIn(b"hello\r\n", request.content.octets)
+        self.assertEqual(len(self.log("Q1: sender non-delivery notification: B1")), 1)
+        self.assertEqual(len(self.log("Q1: removed")), 1)
+
+    def test_bounce_of_bounce(self) -> None:
+        """A bounce that bounces is dropped, and the operator sees it."""
+        self.accept("Q1", sender="me@example.test")
+        self.end(Ending.REFUSED, "5.1.1")
+        self.world.turn()
+        self.end(Ending.REFUSED, "5.1.1")
+        self.world.turn()
+        self.assertEqual(self.world.spool.messages, {})
+        self.assertEqual(len(self.log("B1: to=<me@example.test>")), 1)
+        self.assertEqual(len(self.log("status=bounced")), 2)
+        self.assertEqual(len(self.log("non-delivery notification")), 1)
+
+    def test_null_sender(self) -> None:
+        """Nobody sent it, nobody is told."""
+        self.accept("Q1", sender="")
+        self.end(Ending.REFUSED, "5.1.1")
+        self.world.turn()
+        self.assertEqual((self.world.spool.messages, self.log("notification")), ({}, []))
+
+    def test_expired(self) -> None:
+        """4xx of a message whose time is over: returned, and logged as expired."""
+        self.accept("Q1", arrived=START - 432000)
+        self.end(Ending.REFUSED, "4.2.0")
+        self.world.turn()
+        self.assertEqual(len(self.log("qmgr: Q1: from=<from@example.com>, status=expired, returned to sender")), 1)
+        self.assertEqual(list(self.world.spool.messages), ["B1"])
+
+    def test_soft_bounce(self) -> None:
+        """With C{soft_bounce} what would bounce is deferred, and logged so."""
+        self.world = self.make(evolve(RULES, retry=evolve(RULES.retry, soft_bounce=True)))
+        self.accept("Q1")
+        self.end(Ending.REFUSED, "5.1.1")
+        self.world.turn()
+        self.assertEqual(len(self.log("dsn=4.1.1, status=deferred")), 1)
+        self.assertEqual(list(self.world.spool.messages), ["Q1"])
+
+    def test_some_of_them(self) -> None:
+        """One notification for the recipients that failed; the others are delivered."""
+        self.world.accept(message("Q1", "a@example.com", "b@example.com", "c@example.com"))
+        lane = self.agent.first()
+        report = report_of(self.agent.held[lane])
+        failed = tuple(evolve(each, ending=Ending.REFUSED, status="5.1.1") for each in report.outcomes[1:])
+        self.agent.end(lane, evolve(report, outcomes=(report.outcomes[0], *failed)))
+        self.world.turn()
+        content = self.world.spool.messages["B1"][1]
+        assert isinstance(content, MemoryContent)
+        told = [content.octets.count(b"Final-Recipient: rfc822; %s@" % each) for each in (b"a", b"b", b"c")]
+        self.assertEqual(told, [0, 1, 1])
+
+
+class TroubleTests(DispatchCase):
+    """While outcomes cannot be recorded nothing begins."""
+
+    def test_trouble(self) -> None:
+        """No lane begins a transaction; when recording works again all goes on."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(7)))
+        self.world.spool.broken = "disk full"
+        self.end()
+        self.world.turn()
+        self.assertEqual(self.world.dispatcher.trouble(), "disk full")
+        before = len(self.agent.carried)
+        while self.agent.held:
+            self.end()
+        self.assertEqual(len(self.agent.carried), before)
+        self.world.spool.broken = None
+        self.world.clock.advance(1.0)
+        self.assertIsNone(self.world.dispatcher.trouble())
+        self.end_all()
+        self.world.turn()
+        self.assertEqual(self.world.spool.messages, {})
+        self.assertEqual(set(Counter(each.queue_id for each in self.agent.carried).values()), {1})
+
+    def test_due_in_trouble(self) -> None:
+        """What should have been tried again while nothing could be recorded is found afterwards."""
+        self.world.dispatcher.start()
+        self.accept("Q1")
+        self.world.spool.broken = "disk full"
+        self.end(Ending.REFUSED, "4.2.0")
+        self.world.clock.pump([10.0] * 60)
+        self.world.spool.broken = None
+        self.world.clock.pump([1.0] * 40)
+        self.assertEqual(self.flying(), ["Q1"])
+
+
+class DrainTests(DispatchCase):
+    """Before the end nothing new begins, what is under way ends, all is recorded."""
+
+    def test_drain(self) -> None:
+        """It waits for what is in flight; what waits stays in the spool; no timer is left."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(9)))
+        drained = Deferred.fromCoroutine(self.world.dispatcher.drain())
+        self.assertTrue(self.world.dispatcher.draining)
+        while self.agent.held:
+            self.assertNoResult(drained)
+            self.end()
+        self.assertEqual(len(self.agent.carried), 5)
+        self.assertNoResult(drained)
+        self.world.turn()
+        self.successResultOf(drained)
+        self.assertEqual(sorted(self.world.spool.messages), ["Q5", "Q6", "Q7", "Q8"])
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_lingering(self) -> None:
+        """Lanes that wait for work are over at once."""
+        self.two_lanes()
+        self.world.turn()
+        drained = Deferred.fromCoroutine(self.world.dispatcher.drain())
+        self.successResultOf(drained)
+        self.assertEqual([turn.then for turn in self.agent.over], [Then.QUIT, Then.QUIT])
+
+    def test_bounces(self) -> None:
+        """Notifications that are being made are waited for."""
+        gate: Deferred[MemoryContent] = Deferred()
+
+        async def slow(queue_id: str) -> MemoryContent:
+            return await gate
+
+        self.accept("Q1")
+        self.world.contents.drop("Q1")
+        self.world.spool.content = slow  # type: ignore[method-assign,assignment]  # it takes its time
+        self.end(Ending.REFUSED, "5.1.1")
+        drained = Deferred.fromCoroutine(self.world.dispatcher.drain())
+        self.world.turn()
+        self.assertNoResult(drained)
+        gate.callback(MemoryContent(b""))
+        self.world.turn()
+        self.successResultOf(drained)
+        self.assertEqual(list(self.world.spool.messages), ["B1"])
+
+    def test_nothing_to_do(self) -> None:
+        """Then it is over at once."""
+        self.successResultOf(Deferred.fromCoroutine(self.world.dispatcher.drain()))
+
+
+class ChangedTests(DispatchCase):
+    """The operator changes the queue."""
+
+    def delete(self, *names: str) -> None:
+        """They are gone."""
+        for name in names:
+            del self.world.spool.messages[name]
+        self.world.dispatcher.changed(names)
+
+    def test_deleted(self) -> None:
+        """What waits in memory and is gone from the queue is never given out."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(8)))
+        self.delete("Q6", "Q7")
+        self.assertNotIn("Q6", self.world.dispatcher.active())
+        self.end_all()
+        self.world.turn()
+        self.assertEqual([each.queue_id for each in self.agent.carried], [f"Q{number}" for number in range(6)])
+        self.assertEqual((self.world.in_memory, self.world.spool.messages), (0, {}))
+
+    def test_deleted_unrouted(self) -> None:
+        """Nor what waits for its route."""
+        self.world.router.gate = gate = Deferred()
+        self.accept("Q1", "Q2")
+        self.delete("Q1")
+        gate.callback(None)
+        self.assertEqual([each.queue_id for each in self.agent.carried], ["Q2"])
+        self.assertEqual(self.world.dispatcher.active(), {"Q2"})
+
+    def test_flushed(self) -> None:
+        """What was made due is found at once, also where the site was dead."""
+        self.world.dispatcher.start()
+        self.accept("Q1", "Q2", "Q3")
+        while self.agent.held:
+            self.deny()
+        self.world.turn()
+        for row in (1, 2, 3):
+            self.world.spool.times[row] = (0.0, "", 1)
+        self.world.dispatcher.changed(())
+        self.assertEqual(len(self.agent.held), 1)

@@ -1,0 +1,117 @@
+"""
+Tests of L{smtpreuse.queue.lane}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from smtpreuse.interfaces import ILane
+from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Then, Turn
+from smtpreuse.model.reuse import Carrier
+from smtpreuse.model.route import Site
+from smtpreuse.queue.lane import STARVING_AFTER, QueueLane
+from smtpreuse.queue.line import Job
+from smtpreuse.queue.sitequeue import LINGER, SiteQueue
+from tests.agent.world import request
+from tests.queue.world import SITE_RULES, message, report_of
+
+
+class FakeDispatcher:
+    """Picks what the test has put in; a job without request cannot be prepared."""
+
+    def __init__(self) -> None:
+        self.picks: list[Job | Turn | None] = []
+        self.lingered: list[bool] = []
+        self.requests: list[DeliveryRequest | None] = []
+        self.reports: list[tuple[str, int]] = []
+        self.ends: list[list[str]] = []
+
+    def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | None:
+        self.lingered.append(lingered)
+        return self.picks.pop(0)
+
+    async def prepared(self, job: Job) -> DeliveryRequest | None:
+        return self.requests.pop(0)
+
+    def reported(self, lane: QueueLane, job: Job, report: DeliveryReport) -> None:
+        self.reports.append((job.message.queue_id, report.ticket))
+
+    def ended(self, lane: QueueLane, jobs: list[Job]) -> None:
+        self.ends.append([job.message.queue_id for job in jobs])
+
+
+def job(name: str) -> Job:
+    """Of this name."""
+    return Job(message=message(name), hop="smtp:example.com", retry=False, since=0.0)
+
+
+class QueueLaneTests(SynchronousTestCase):
+    """The queue's side of a lane gives jobs as requests and knows which are not reported yet."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.queue = SiteQueue(Site(name="example.com"), SITE_RULES, self.clock)
+        self.dispatcher = FakeDispatcher()
+        self.lane = QueueLane(self.queue, self.dispatcher)
+
+    def next(self) -> Deferred[Turn]:
+        """What is next."""
+        return Deferred.fromCoroutine(self.lane.next(None, 1))
+
+    def test_interface(self) -> None:
+        """It is what the agent is given."""
+        verifyObject(ILane, self.lane)
+        self.assertEqual(self.lane.site.name, "example.com")
+
+    def test_keep(self) -> None:
+        """What the window leaves beside the lanes at work may rest."""
+        self.queue.lanes = 2
+        self.assertEqual(self.lane.keep, 3)
+        self.queue.lanes = 9
+        self.assertEqual(self.lane.keep, 0)
+
+    def test_next(self) -> None:
+        """A job becomes a request; its report goes back with it."""
+        self.dispatcher.picks, self.dispatcher.requests = [job("a")], [request(ticket=7)]
+        turn = self.successResultOf(self.next())
+        self.assertEqual([each.ticket for each in turn.requests], [7])
+        self.lane.report(report_of(turn.requests[0]))
+        self.assertEqual((self.dispatcher.reports, self.lane.jobs), ([("a", 7)], {}))
+
+    def test_unprepared(self) -> None:
+        """A job whose content cannot be had is left out."""
+        self.dispatcher.picks = [job("a"), job("b")]
+        self.dispatcher.requests = [None, request(ticket=8)]
+        turn = self.successResultOf(self.next())
+        self.assertEqual([each.ticket for each in turn.requests], [8])
+        self.assertEqual([each.message.queue_id for each in self.lane.jobs.values()], ["b"])
+
+    def test_linger(self) -> None:
+        """Nothing now: it waits for a moment, once."""
+        self.dispatcher.picks = [None, Turn(then=Then.SAVE)]
+        running = self.next()
+        self.assertNoResult(running)
+        self.clock.advance(LINGER)
+        self.assertIs(self.successResultOf(running).then, Then.SAVE)
+        self.assertEqual(self.dispatcher.lingered, [False, True])
+
+    def test_over(self) -> None:
+        """What was not reported goes back."""
+        self.dispatcher.picks, self.dispatcher.requests = [job("a")], [request(ticket=7)]
+        self.next()
+        self.lane.over("internal error")
+        self.assertEqual((self.dispatcher.ends, self.lane.jobs), ([["a"]], {}))
+
+    def test_patience(self) -> None:
+        """As long as its last fifty transactions took; without end before there were so many."""
+        for number in range(STARVING_AFTER - 1):
+            self.lane.gave(float(number))
+        self.assertEqual((self.lane.patience(1000.0), self.lane.had_its_share), (float("inf"), False))
+        self.lane.gave(49.0)
+        self.assertEqual((self.lane.patience(1000.0), self.lane.had_its_share), (1000.0, True))
+        self.lane.gave(50.0)
+        self.assertEqual(self.lane.patience(1000.0), 999.0)
