@@ -5,9 +5,10 @@ C{twistd smtpreuse}: its options, and the service they make.
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogPublisher, jsonFileLogObserver
 from twisted.python import usage
 
@@ -20,8 +21,8 @@ class Options(usage.Options):
     """What may stand behind C{twistd smtpreuse}."""
 
     synopsis = "[--config FILE] [--listen ENDPOINT]... [-o name=value]... [--json-log FILE|-] [--check]"
-    optFlags = [["check", None, "Check the configuration, say 'configuration ok', and end."]]
-    optParameters = [
+    optFlags: ClassVar = [["check", None, "Check the configuration, say 'configuration ok', and end."]]
+    optParameters: ClassVar = [
         ["config", "c", None, "The main.cf (default: $SMTPREUSE_CONFIG, /etc/smtpreuse/main.cf, the defaults)."],
         ["json-log", None, None, "Write events to this file, one JSON object per line; - for standard output."],
     ]  # fmt: skip
@@ -50,7 +51,25 @@ class Options(usage.Options):
         overrides = list(self.overrides)
         if self.listen:
             overrides.append(f"listen={' '.join(self.listen)}")
-        return read_settings(self["config"], overrides, checks=(lambda settings: Policies(settings).problems(),))
+        return read_settings(self["config"], overrides, checks=(_policies, _endpoints))
+
+
+def _policies(settings: Settings) -> list[str]:
+    return Policies(settings).problems()
+
+
+def _endpoints(settings: Settings) -> list[str]:
+    """What Twisted cannot listen on; whether there is room for us there is seen when the service starts."""
+    from twisted.internet import reactor
+
+    found = []
+    for text in settings.listen:
+        try:
+            serverFromString(reactor, text)
+        except (OSError, TypeError, ValueError) as error:
+            what = f"not an endpoint of Twisted ({error}): {text}"
+            found.append(f"{settings.source('listen')}: listen: {what} (allowed: such as tcp:2525:interface=127.0.0.1)")
+    return found
 
 
 def makeService(options: Options) -> IService:

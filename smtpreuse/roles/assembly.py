@@ -43,15 +43,17 @@ from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
 from smtpreuse.queue.schedule import RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
-from smtpreuse.spool.sqlite import SQLiteSpool
 from smtpreuse.roles.view import ServiceView
 from smtpreuse.routing.router import Router
 from smtpreuse.scache.service import ConnectionCache
+from smtpreuse.spool.sqlite import SQLiteSpool
 from smtpreuse.tls.context import Contexts
 from smtpreuse.tls.policy import Policies
 from smtpreuse.tlsproxy.service import TLSProxyService
 
 VERSION = version("smtpreuse")
+# How much longer than the pause between two transactions a session rests, in seconds: for the next one to come.
+PAUSE_MARGIN = 5.0
 
 
 class IServiceReactor(
@@ -96,7 +98,7 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
     )
     limits = Limits.of(settings)
     cache = ConnectionCache(
-        clock, idle_limit=settings.smtp_connection_cache_time_limit, limit=settings.resting_session_limit,
+        clock, idle_limit=resting_time(settings), limit=settings.resting_session_limit,
         limit_per_key=settings.resting_session_limit_per_key, most_uses=settings.smtp_connection_reuse_count_limit,
     )  # fmt: skip
     connector = Connector(
@@ -108,7 +110,8 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
             profile=profile, limits=limits, address_limit=settings.smtp_mx_address_limit,
             fallback_age=settings.minimal_backoff_time,
         )),
-        cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel, most_reuses=settings.smtp_connection_reuse_count_limit,
+        cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel,
+        most_reuses=settings.smtp_connection_reuse_count_limit, line_length_limit=settings.smtp_line_length_limit,
     )  # fmt: skip
     ids = QueueIds(clock.seconds, os.getpid())
     dispatcher = Dispatcher(
@@ -122,6 +125,12 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
         maillog=maillog, spool=spool, router=router, cache=cache, dispatcher=dispatcher, smtpd=smtpd,
         control=make_site(spool, view, clock, VERSION), pool=pool,
     )  # fmt: skip
+
+
+def resting_time(settings: Settings) -> float:
+    """How long a session rests: where there is a pause between transactions it has to last for that."""
+    pause = settings.default_destination_rate_delay
+    return max(settings.smtp_connection_cache_time_limit, pause + PAUSE_MARGIN if pause else 0.0)
 
 
 def opening_rules(settings: Settings, profile: Profile, limits: Limits) -> OpeningRules:

@@ -4,9 +4,11 @@ The life of the service: opens, says that it is ready, drains, and closes.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 
 from twisted.application.service import Service
@@ -14,7 +16,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +25,10 @@ from zope.interface import alsoProvides
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import SpoolError
 from smtpreuse.roles.assembly import House, IServiceReactor, assemble
+from smtpreuse.roles.descriptors import allow_sessions
+
+# How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
+_LAST_RECORDS = 2.0
 
 
 class DeliveryService(Service):
@@ -44,6 +50,7 @@ class DeliveryService(Service):
     def startService(self) -> None:
         """Open the queue, listen, and say so. What cannot be opened ends the process with one line that says why."""
         super().startService()  # type: ignore[no-untyped-call]  # not annotated in Twisted
+        allow_sessions(self._settings.session_limit)
         try:
             self._house = house = assemble(self._settings, self._reactor)
             house.pool.start()
@@ -71,9 +78,6 @@ class DeliveryService(Service):
         house.dispatcher.start()
         for text in self._settings.listen:
             self._ports.append(await serverFromString(self._reactor, text).listen(house.smtpd))
-        # twistd ends by raising the signal again that stopped it, so that a drain would look like a death by SIGTERM: here
-        # it is the ordinary way to stop, with status 0. Its own handlers are set when the reactor starts.
-        self._reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._told_to_stop)
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(house.maillog.reopen))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
         places = ", ".join(_place(port.getHost()) for port in self._ports)
@@ -81,13 +85,13 @@ class DeliveryService(Service):
         os.write(1, f"ready: listening on {places}\n".encode())
 
     def _cannot(self, failure: Failure) -> None:
-        self.log.failure("cannot listen", failure=failure)
+        if not failure.check(CannotListenError, OSError):  # type: ignore[no-untyped-call]  # not annotated in Twisted
+            self.log.failure("cannot listen", failure=failure)
         reason = failure.getErrorMessage()
         os.write(2, f"smtpreuse cannot start: {reason}\n".encode())
-        self._reactor.callWhenRunning(self._reactor.stop)
-
-    def _told_to_stop(self, *_: object) -> None:
-        self._reactor.callFromThread(self._reactor.stop)
+        # twistd knows no other way to end its reactor with a status than a signal.
+        atexit.register(_fail)
+        self._terminated()
 
     def _hung_up(self) -> None:
         self.log.warn("SIGHUP: the configuration is not read again while the service runs; restart it")
@@ -96,14 +100,11 @@ class DeliveryService(Service):
         for port in self._ports:
             await _stopped(port)
         limit = self._settings.shutdown_timeout
-        drained = Deferred.fromCoroutine(house.smtpd.drain(limit))
-        await drained
-        delivered = Deferred.fromCoroutine(house.dispatcher.drain())
-        delivered.addTimeout(limit, self._reactor)
-        try:
-            await delivered
-        except Exception as error:
-            self.log.warn("not all transactions ended in time: {error!r}", error=error)
+        delivered = self._in_time(house.dispatcher.drain(), limit, "not all transactions ended in time")
+        await house.smtpd.drain(limit)
+        await delivered
+        # Also what was reported by then is to be on disk: it would be delivered again.
+        await self._in_time(house.dispatcher.settled(), _LAST_RECORDS, "not all outcomes were recorded")
         house.cache.close_all()
         if self._control is not None:
             await _stopped(self._control)
@@ -111,6 +112,12 @@ class DeliveryService(Service):
         await house.spool.close()
         house.pool.stop()
         house.maillog.close()
+
+    def _in_time(self, work: Coroutine[Deferred[None], object, None], limit: float, otherwise: str) -> Deferred[None]:
+        done = Deferred.fromCoroutine(work).addTimeout(limit, self._reactor)
+        return done.addErrback(
+            lambda failure: self.log.warn("{what}: {reason}", what=otherwise, reason=failure.getErrorMessage())
+        )
 
     def stopService(self) -> Deferred[None] | None:
         """Drain: take nothing more, let what is under way end, write all down."""
@@ -131,6 +138,12 @@ def _place(address: IAddress) -> str:
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     return os.fsdecode(address.name or b"") if isinstance(address, UNIXAddress) else str(address)
+
+
+def _fail() -> None:
+    """Status 1, at the very end of the process."""
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def _end(text: str) -> None:

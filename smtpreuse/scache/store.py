@@ -119,8 +119,9 @@ class Store:
         self._resting[session.number] = session
         self._by_key.setdefault(key, {})[session.number] = session
         self._by_site.setdefault(site, {})[session.number] = session
-        # An entry keeps its place: it moves by being used, not by how long its sessions are out.
-        self._destinations.setdefault(destination, {})[key] = now + self._idle_limit
+        if destination:
+            # An entry keeps its place: it moves by being used, not by how long its sessions are out.
+            self._destinations.setdefault(destination, {})[key] = now + self._idle_limit
         over = self._shrink(self._by_key[key], self._limit_per_key)
         return session, over + self._shrink(self._resting, self._limit)
 

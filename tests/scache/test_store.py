@@ -34,6 +34,13 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(over, ())
         return session
 
+    def test_no_destination(self) -> None:
+        """A session that was saved without a destination is found by its endpoint only."""
+        session = self.save(destination="")
+        for destination in ("", "example.com"):
+            self.assertIsNone(self.store.find_destination(destination, [needs()], START).session)
+        self.assertIs(self.store.find_endpoint(needs(), START).session, session)
+
     def test_entry(self) -> None:
         """An entry says since when and until when it rests, and is numbered in the order of saving."""
         first, second = self.save(), self.save(START + 1, proved=facts(good_until=START + 3))
@@ -183,7 +190,8 @@ class TurnsTests(SynchronousTestCase):
         self.save("192.0.2.1")
         self.save("192.0.2.2")
         self.save("192.0.2.1", START + 1)
-        found = self.store.find_destination("example.com", [needs(key("192.0.2.2")), needs(key("192.0.2.1"))], START + 2)
+        wanted = [needs(key("192.0.2.2")), needs(key("192.0.2.1"))]
+        found = self.store.find_destination("example.com", wanted, START + 2)
         self.assertEqual(found.session and found.session.key, key("192.0.2.1"))
 
     def test_forgotten_by_looking(self) -> None:
