@@ -35,7 +35,7 @@ def corpus() -> dict[str, bytes]:
         "one-dot": b".\r\n",
         "two-dots": b"..\r\n",
         "three-dots": b"...\r\n",
-        "lines-of-dots": b".\r\n..\r\n.\r\n...\r\n" * 20,
+        "lines-of-dots": b".\r\n..\r\n.\r\n...\r\n" * 70_000,
         "hundred-dots": b"." * 100 + b"\r\n",
         "dot-last": b"text\r\n.\r\n",
         "dot-and-blank": b".\r\n\r\n.\r\n",

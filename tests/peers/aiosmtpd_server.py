@@ -1,10 +1,11 @@
 """
-A destination made of aiosmtpd, as a program: it offers STARTTLS and keeps each message in a file named after its
+A destination made of aiosmtpd, as a program: it asks for STARTTLS and keeps each message in a file named after its
 recipient.
 
-    python -m tests.peers.aiosmtpd_server DIRECTORY CERTIFICATE
+    python aiosmtpd_server.py DIRECTORY CERTIFICATE
 
-prints the port that it listens on, and runs until it is ended.
+prints the port that it listens on and then C{connection}, C{handshake} or C{message} for each of them, and runs until
+it is ended.
 """
 
 from __future__ import annotations
@@ -26,15 +27,31 @@ class Keeper:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """A session begins, or begins anew within TLS."""
+        session.host_name = hostname
+        print("connection" if session.ssl is None else "handshake", flush=True)
+        return responses
+
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """A message is complete."""
         content = envelope.original_content
         assert content is not None
         for recipient in envelope.rcpt_tos:
-            part = self._directory / f"{recipient}.part"
-            part.write_bytes(content)
-            part.rename(self._directory / recipient)
+            self._keep(recipient, content)
+        print("message", flush=True)
         return "250 2.0.0 kept" if session.ssl is not None else "250 2.0.0 kept, in plaintext"
+
+    def _keep(self, recipient: str, content: bytes) -> None:
+        part = self._directory.with_suffix(".part")
+        part.write_bytes(content)
+        kept = self._directory / recipient
+        while kept.exists():
+            # It came twice: it is there twice.
+            kept = kept.with_name(f"{kept.name}+")
+        part.rename(kept)
 
 
 async def serve(directory: Path, certificate: str) -> None:

@@ -131,6 +131,10 @@ class Postfix:
         """Its log so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def count(self) -> int:
+        """How many messages it keeps."""
+        return sum(1 for _ in (self._mail / "new").glob("*"))
+
     def delivered(self) -> list[bytes]:
         """The messages it keeps, in the order in which they came."""
         found = sorted((self._mail / "new").glob("*"), key=lambda path: path.stat().st_mtime_ns)

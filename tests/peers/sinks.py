@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.peers.ours import LIMIT
+from tests.service import LIMIT, environment
 
 
 class Sink:
@@ -30,8 +30,13 @@ class Sink:
         self._directory = Path(tempfile.mkdtemp(prefix="smtpreuse-sink-"))
         words = [*options, "--capture", str(self._directory)] if capture else list(options)
         command = [sys.executable, "-m", "smtpreuse.cli.main", "sink", *words]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        host, _, port = str(json.loads(self._line())["listening"]).rpartition(":")
+        self._process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+        first = self._line()
+        if not first:
+            self._process.wait()
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise AssertionError(f"it did not start: {' '.join(command)}")
+        host, _, port = str(json.loads(first)["listening"]).rpartition(":")
         self.address = (host, int(port))
 
     @property

@@ -1,0 +1,105 @@
+"""
+Starts that must not succeed, and what an operator reads then.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from smtpreuse.cli.child import twistd
+from tests.service import LIMIT, Service, environment
+from tests.system.world import SystemTestCase
+
+
+def started(running: Service, *options: str) -> subprocess.CompletedProcess[str]:
+    """A start that is to end of itself."""
+    command = [twistd(), "-n", "--pidfile=", "smtpreuse", "--config", str(running.directory / "main.cf"), *options]
+    return subprocess.run(
+        command, cwd=running.directory, env=environment(), capture_output=True, text=True, timeout=LIMIT
+    )
+
+
+def user_version(path: Path, change: int | None = None) -> int:
+    """What SQLite keeps for the program whose file it is."""
+    with closing(sqlite3.connect(path)) as connection:
+        if change is not None:
+            connection.execute(f"PRAGMA user_version = {change}")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+
+class StartTests(SystemTestCase):
+    """A start that fails ends at once with status 1 and says why in one line per reason, without a traceback."""
+
+    def refused(self, running: Service, *options: str) -> list[str]:
+        """The lines on standard error of a start that fails."""
+        ended = started(running, *options)
+        self.assertEqual(ended.returncode, 1, ended.stderr)
+        self.assertNotIn("Traceback", ended.stdout + ended.stderr)
+        self.assertNotIn("ready:", ended.stdout)
+        return ended.stderr.splitlines()
+
+    def test_second_on_one_queue(self) -> None:
+        """A second service on the same queue names the pid of the first one, which goes on."""
+        sink = self.destination()
+        running = self.service(sink)
+        running.start()
+        (line,) = self.refused(running, "--listen", "tcp:0:interface=127.0.0.1")
+        self.assertIn(f"in use by process {running.pid}", line)
+        self.assertEqual(self.run_command(running, "status", "--ready").returncode, 0)
+        self.assertEqual(running.stop(), 0)
+        running.start()
+
+    def test_other_schema(self) -> None:
+        """A queue of another version is refused with both versions and the way out, and stays as it was."""
+        running = self.service()
+        running.start()
+        running.stop()
+        path = running.directory / "spool" / "queue.db"
+        version = user_version(path)
+        user_version(path, version + 1)
+        (line,) = self.refused(running, "--listen", "tcp:0:interface=127.0.0.1")
+        self.assertIn(f"schema version {version + 1}, this program uses {version}", line)
+        self.assertIn("start the version that wrote it", line)
+        self.assertEqual(user_version(path), version + 1)
+
+    def test_bad_configuration(self) -> None:
+        """All errors at once, each with file, line, parameter, value and what is allowed."""
+        running = self.service(smtp_tls_security_level="perhaps", smtp_connect_timeout="soon", mynetwork="127.0.0.0/8")
+        lines = self.refused(running)
+        self.assertEqual(len(lines), 3, lines)
+        for name, value in (("smtp_tls_security_level", "perhaps"), ("smtp_connect_timeout", "soon")):
+            (line,) = [line for line in lines if name in line]
+            self.assertRegex(line, rf"^\S*main\.cf:\d+: {name}: .*: {value} \(allowed: .*\)$")
+        (line,) = [line for line in lines if "mynetwork:" in line]
+        self.assertRegex(line, r"^\S*main\.cf:\d+: mynetwork: ")
+
+    def test_check(self) -> None:
+        """C{--check} says that a configuration is good, with status 0, and leaves nothing behind."""
+        running = self.service()
+        ended = started(running, "--check")
+        self.assertEqual((ended.returncode, ended.stdout, ended.stderr), (0, "configuration ok\n", ""))
+        self.assertEqual(os.listdir(running.directory), ["main.cf"])
+
+    def test_check_bad(self) -> None:
+        """C{--check} of a bad configuration is as a start with it."""
+        (line,) = self.refused(self.service(listen="nowhere:1"), "--check")
+        self.assertRegex(line, r"main\.cf:\d+: listen: ")
+
+    def test_address_taken(self) -> None:
+        """An address that somebody else has ends the start, and the queue is free again."""
+        sink = self.destination()
+        running = self.service(sink)
+        lines = self.refused(running, "--listen", f"tcp:{sink.port}:interface=127.0.0.1")
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn(str(sink.port), lines[0])
+        running.start()
+
+    def test_unusable_directory(self) -> None:
+        """A queue directory that cannot be made is named."""
+        (line,) = self.refused(self.service(queue_directory="/proc/nowhere"))
+        self.assertIn("/proc/nowhere", line)
