@@ -67,7 +67,9 @@ class IStreamEnd(Interface):
 class ITLSProxy(Interface):
     """Makes TLS on a network end and gives back its plaintext end; knows no policy."""
 
-    async def start(network_end: Descriptor, settings: TLSSettings, timeout: float) -> tuple[TLSResult, IStreamEnd | None]:
+    async def start(
+        network_end: Descriptor, settings: TLSSettings, timeout: float
+    ) -> tuple[TLSResult, IStreamEnd | None]:
         """
         Take the descriptor over and do the handshake.
 
@@ -189,7 +191,7 @@ class ISpool(Interface):
     """The durable queue."""
 
     def scratch() -> str:
-        """The path of a new file for content that is too large to be held in memory; it goes with the next start if unused."""
+        """The path of a new file for content too large for memory; it goes with the next start if unused."""
 
     async def append(message: Message, content: Content) -> Message:
         """

@@ -20,10 +20,10 @@ from smtpreuse.queue.sitequeue import SiteQueue
 STARVING_AFTER = 50
 
 
-class _Dispatcher(Protocol):
-    """What a lane needs of the dispatcher."""
+class LaneKeeper(Protocol):
+    """What a lane needs of the dispatcher; see there."""
 
-    def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | None: ...
+    def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float: ...
 
     async def prepared(self, job: Job) -> DeliveryRequest | None: ...
 
@@ -41,7 +41,7 @@ class QueueLane:
     @ivar destination: nexthop domain of the last request it was given.
     """
 
-    def __init__(self, queue: SiteQueue, dispatcher: _Dispatcher) -> None:
+    def __init__(self, queue: SiteQueue, dispatcher: LaneKeeper) -> None:
         self.queue = queue
         self.jobs: dict[int, Job] = {}
         self.preparing: Job | None = None
@@ -72,8 +72,10 @@ class QueueLane:
         """What it has taken from the queue and not reported."""
         return [*self.jobs.values(), *([self.preparing] if self.preparing is not None else [])]
 
-    def gave(self, now: float) -> None:
-        """A request was given."""
+    def gave(self, job: Job, now: float) -> None:
+        """A job was given."""
+        assert job.route is not None, "only routed jobs are queued"
+        self.destination = job.route.nexthop.host
         self._given.append(now)
 
     async def next(self, carrier: Carrier | None, most: int) -> Turn:
@@ -82,8 +84,8 @@ class QueueLane:
             picked = self._dispatcher.pick(self, carrier, lingered=lingered)
             if isinstance(picked, Turn):
                 return picked
-            if picked is None:
-                await self.queue.linger()
+            if isinstance(picked, float):
+                await self.queue.linger(picked)
                 lingered = True
                 continue
             self.preparing = picked

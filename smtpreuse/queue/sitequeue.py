@@ -132,12 +132,11 @@ class SiteQueue:
 
     # Lanes that linger
 
-    async def linger(self) -> None:
-        """Wait until there may be work, for a moment at most."""
+    async def linger(self, seconds: float) -> None:
+        """Wait until there may be work, for so long at most."""
         waiter: Deferred[None] = Deferred()
-        self._waiting.append((self._clock.seconds() + LINGER, waiter))
-        if self._timer is None:
-            self._timer = self._clock.callLater(LINGER, self._expire)
+        self._waiting.append((self._clock.seconds() + seconds, waiter))
+        self._arm(seconds)
         await waiter
 
     def wake(self) -> bool:
@@ -160,8 +159,17 @@ class SiteQueue:
     def _expire(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        while self._waiting and self._waiting[0][0] <= now:
-            _, waiter = self._waiting.pop(0)
-            waiter.callback(None)
+        waiting, self._waiting = self._waiting, []
+        self._waiting = [each for each in waiting if each[0] > now]
         if self._waiting:
-            self._timer = self._clock.callLater(max(0.0, self._waiting[0][0] - now), self._expire)
+            self._arm(min(until for until, _ in self._waiting) - now)
+        for until, waiter in waiting:
+            if until <= now:
+                waiter.callback(None)
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None and self._timer.active():
+            if self._timer.getTime() <= self._clock.seconds() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = self._clock.callLater(max(0.0, seconds), self._expire)

@@ -16,7 +16,7 @@ from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueview import Committed
 from smtpreuse.queue.dispatch import DispatchRules
-from smtpreuse.queue.schedule import STUCK
+from smtpreuse.queue.schedule import BACK_TO_BACK, STUCK
 from smtpreuse.queue.sitequeue import LINGER
 from tests.fakes import candidate
 from tests.queue.world import (
@@ -415,10 +415,32 @@ class LanesTests(DispatchCase):
         self.assertEqual(self.world.dispatcher.sites["example.com"].lanes, 2)
 
     def test_alone(self) -> None:
-        """A single message leaves no connection behind."""
+        """A single message leaves no connection behind, once the second is over in which another would have kept it."""
         self.accept("Q1")
         self.end()
+        self.world.clock.advance(BACK_TO_BACK - LINGER)
+        self.assertEqual(self.agent.over, [])
+        self.world.clock.advance(LINGER)
         self.assertEqual([turn.then for turn in self.agent.over], [Then.QUIT])
+
+    def test_another_within_a_second(self) -> None:
+        """A second message within that second goes over the same session, which rests then."""
+        self.accept("Q1")
+        self.end()
+        self.world.clock.advance(BACK_TO_BACK - LINGER)
+        self.accept("Q2")
+        self.end()
+        self.assertEqual((len(self.agent.carried), self.agent.over), (2, []))
+        self.world.clock.advance(LINGER)
+        self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE])
+
+    def test_lingering_makes_room(self) -> None:
+        """Where no lane is left for a site that has mail due, a lane that only lingers ends at once."""
+        self.world = self.make(evolve(RULES, lane_limit=1))
+        self.accept("Q1")
+        self.end()
+        self.world.accept(message("Q2", "b@b.example.com"))
+        self.assertEqual(self.flying(), ["Q2"])
 
     def test_learned_limit(self) -> None:
         """A site that ended two sessions after as many messages gets its later ones ended before that."""
@@ -666,7 +688,7 @@ class MemoryTests(DispatchCase):
         self.accept("Q1")
         self.end_all()
         self.world.clock.pump([60.0] * 70)
-        self.assertEqual((self.world.dispatcher._hops, self.world.dispatcher.sites), ({}, {}))
+        self.assertEqual((self.world.dispatcher._stock.hops(), self.world.dispatcher.sites), ([], {}))
 
 
 class BounceTests(DispatchCase):

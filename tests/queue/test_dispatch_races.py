@@ -175,7 +175,7 @@ class ContentTests(RacesCase):
         """Also what a lane has taken and not got yet goes back when it ends."""
         self.spool.reading = Deferred()
         self.accept_unheld("Q1")
-        (lane,) = self.dispatcher._lanes
+        (lane,) = self.dispatcher._traffic.lanes
         self.spool.reading = None
         lane.over("internal error")
         self.assertEqual(self.flying(), ["Q1"])
@@ -220,7 +220,7 @@ class MemoryTests(RacesCase):
             if number:
                 self.agent.end(self.agent.first())
             self.world.turn(0.01)
-        hop = self.dispatcher._hops["smtp:example.com"]
+        hop = self.dispatcher._stock.hop("smtp:example.com")
         self.assertEqual((len(hop.meanwhile), len(hop.rows)), (0, 1))
 
     def test_hosts(self) -> None:

@@ -11,12 +11,14 @@ from zope.interface.verify import verifyObject
 
 from smtpreuse.interfaces import ILane
 from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Then, Turn
+from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Site
 from smtpreuse.queue.lane import STARVING_AFTER, QueueLane
 from smtpreuse.queue.line import Job
 from smtpreuse.queue.sitequeue import LINGER, SiteQueue
 from tests.agent.world import request
+from tests.fakes import FakeRouter
 from tests.queue.world import SITE_RULES, message, report_of
 
 
@@ -24,13 +26,13 @@ class FakeDispatcher:
     """Picks what the test has put in; a job without request cannot be prepared."""
 
     def __init__(self) -> None:
-        self.picks: list[Job | Turn | None] = []
+        self.picks: list[Job | Turn | float] = []
         self.lingered: list[bool] = []
         self.requests: list[DeliveryRequest | None] = []
         self.reports: list[tuple[str, int]] = []
         self.ends: list[list[str]] = []
 
-    def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | None:
+    def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float:
         self.lingered.append(lingered)
         return self.picks.pop(0)
 
@@ -92,7 +94,7 @@ class QueueLaneTests(SynchronousTestCase):
 
     def test_linger(self) -> None:
         """Nothing now: it waits for a moment, once."""
-        self.dispatcher.picks = [None, Turn(then=Then.SAVE)]
+        self.dispatcher.picks = [LINGER, Turn(then=Then.SAVE)]
         running = self.next()
         self.assertNoResult(running)
         self.clock.advance(LINGER)
@@ -108,10 +110,12 @@ class QueueLaneTests(SynchronousTestCase):
 
     def test_patience(self) -> None:
         """As long as its last fifty transactions took; without end before there were so many."""
+        routed = job("a")
+        routed.route = self.successResultOf(Deferred.fromCoroutine(FakeRouter().route(Nexthop(host="example.com"))))
         for number in range(STARVING_AFTER - 1):
-            self.lane.gave(float(number))
+            self.lane.gave(routed, float(number))
         self.assertEqual((self.lane.patience(1000.0), self.lane.had_its_share), (float("inf"), False))
-        self.lane.gave(49.0)
+        self.lane.gave(routed, 49.0)
         self.assertEqual((self.lane.patience(1000.0), self.lane.had_its_share), (1000.0, True))
-        self.lane.gave(50.0)
+        self.lane.gave(routed, 50.0)
         self.assertEqual(self.lane.patience(1000.0), 999.0)

@@ -201,7 +201,7 @@ class LaterTests(SynchronousTestCase):
     def test_stop(self) -> None:
         """No timer is left behind."""
         self.later(1.0)
-        Deferred.fromCoroutine(self.queue.linger())
+        Deferred.fromCoroutine(self.queue.linger(LINGER))
         self.queue.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -215,7 +215,7 @@ class LingerTests(SynchronousTestCase):
 
     def linger(self) -> Deferred[None]:
         """One waits."""
-        return Deferred.fromCoroutine(self.queue.linger())
+        return Deferred.fromCoroutine(self.queue.linger(LINGER))
 
     def test_over(self) -> None:
         """Not for longer than a moment, each from when it began; one timer serves all."""

@@ -192,7 +192,7 @@ class World:
     @property
     def in_memory(self) -> int:
         """Recipients in memory."""
-        return sum(len(hop.rows) for hop in self.dispatcher._hops.values())
+        return sum(len(hop.rows) for hop in self.dispatcher._stock.hops())
 
 
 def endpoint(number: int) -> Endpoint:

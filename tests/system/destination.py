@@ -196,9 +196,8 @@ class _Connection(asyncio.Protocol):
         verb = line[:4].upper()
         if verb == b"EHLO":
             offers = self._destination.context is not None and self._destination.manners.tls and not self._encrypted
-            said.append(
-                b"250-destination.test\r\n" + b"250-STARTTLS\r\n" * offers + b"250-PIPELINING\r\n250 8BITMIME\r\n"
-            )
+            keywords = [b"destination.test", *[b"STARTTLS"] * offers, b"PIPELINING"]
+            said.append(b"".join(b"250-%s\r\n" % keyword for keyword in keywords) + b"250 8BITMIME\r\n")
         elif verb == b"MAIL" or verb == b"RSET":
             self._recipients = []
             said.append(b"250 2.0.0 ok\r\n")

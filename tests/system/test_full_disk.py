@@ -41,7 +41,7 @@ class FullDiskTests(SystemTestCase):
         )
         if mounted.returncode:
             raise missing(f"leave to mount a small file system ({mounted.stderr.strip()})")
-        self.addCleanup(subprocess.run, ["umount", self.spool], check=True)
+        self.addCleanup(lambda: subprocess.run(["umount", self.spool], check=True))
         self.addCleanup(self.running.stop)
         self.running.start()
 

@@ -57,7 +57,8 @@ class KillTests(SystemTestCase):
         self.assertEqual(self.running.stop(), 0)
         self.assertEqual(list((self.running.directory / "spool" / "content").iterdir()), [])
         self.check_whole(self.sink, self.sent)
-        self.assertEqual(unexcused(self.sink.taken, self.killed), [])
+        doubled = unexcused(self.sink.taken, self.killed)
+        self.assertEqual((len(doubled), doubled[:10]), (0, []))
 
     def kill_at_start(self) -> None:
         """At any moment from the first to a little behind the last of a start."""

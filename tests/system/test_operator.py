@@ -33,7 +33,7 @@ class OperatorTests(SystemTestCase):
         self.assertEqual(len(rows), 3)
         for row in rows:
             self.assertEqual((row["queue_name"], row["sender"]), ("deferred", "from@example.org"))
-            (recipient,) = row["recipients"]  # type: ignore[misc, attr-defined]  # an object of JSON
+            (recipient,) = row["recipients"]
             self.assertEqual(recipient["address"], "to@example.test")
             self.assertIn("refused", recipient["delay_reason"])
         queue_id = str(rows[0]["queue_id"])

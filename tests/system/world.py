@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,9 +24,13 @@ QUICK = {"smtp_host_lookup": "native", "smtp_dns_support_level": "disabled", "mi
 class SystemTestCase(SynchronousTestCase):
     """A service between a client and a destination, each of them real."""
 
-    def destination(self, **manners: bool | int) -> Destination:
-        """A destination that listens, and ends with the test."""
-        made = Destination(Manners(**manners))
+    def destination(
+        self, *, tls: bool = False, stalls: bool = False, most_connections: int = 0, most_messages: int = 0
+    ) -> Destination:
+        """A destination with these manners that listens, and ends with the test."""
+        made = Destination(
+            Manners(tls=tls, stalls=stalls, most_connections=most_connections, most_messages=most_messages)
+        )
         self.addCleanup(made.remove)
         return made.start()
 
@@ -73,6 +78,6 @@ class SystemTestCase(SynchronousTestCase):
         )
 
 
-def objects(ended: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+def objects(ended: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     """What a command printed with C{--json}."""
     return [json.loads(line) for line in ended.stdout.splitlines()]
