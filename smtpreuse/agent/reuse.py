@@ -21,13 +21,11 @@ from smtpreuse.smtp.client import Client
 @frozen(kw_only=True)
 class SearchRules:
     """
-    @ivar address_limit: how many endpoints a request tries, 0 for all of them.
     @ivar fallback_age: how old in seconds a message must have been when it was taken up, to go without TLS at C{may}.
     """
 
     profile: Profile
     limits: Limits
-    address_limit: int
     fallback_age: float
 
 
@@ -84,7 +82,8 @@ class Finder:
         order = self._hosts.order([each.endpoint for each in candidates])
         failure: OpenFailed | None = None
         fall_back = request.activated - request.arrived >= self._rules.fallback_age
-        for index in order[: self._rules.address_limit or None]:
+        # Routing has kept to smtp_mx_address_limit, for each nexthop: a fallback relay is not out of reach behind it.
+        for index in order:
             candidate = candidates[index]
             if failure is not None and not request.fresh:
                 found = await self._cache.find_endpoint(self._rules.profile.needs(candidate, request.size))

@@ -96,37 +96,43 @@ class Transaction:
         """
         @return: the recipients that the server accepted, when it waits for the content; else L{None}.
         """
-        client, request = self._client, self._request
-        if self._session.lost is not None or not await self._clean():
+        client, request, unclean = self._client, self._request, self._open.unclean
+        if self._session.lost is not None:
             self._gone()
             return None
+        group = [client.rset()] if unclean else []
         if self._open.facts.capabilities.pipelining:
-            group = [client.mail(request.sender, self._parameters())]
+            group.append(client.mail(request.sender, self._parameters()))
             group.extend(client.rcpt(recipient.address) for recipient in request.recipients)
             group.append(client.data())
+        answers: list[Answer] = []
+        if group:
             self._session.send(b"".join(group))
-            return self._judge(await self._session.answers(len(group)))
+            answers = await self._session.answers(len(group))
+        if unclean and not self._reset(answers):
+            return None
+        if self._open.facts.capabilities.pipelining:
+            return self._judge(answers[unclean:])
         return self._judge(await self._one_by_one())
 
-    async def _clean(self) -> bool:
+    def _reset(self, answers: list[Answer]) -> bool:
         """
-        End what transaction may still be open.
+        Whether RSET ended what transaction may still have been open.
 
-        @return: whether a new one may begin.
+        @param answers: to it, and to what went with it.
         """
-        if not self._open.unclean:
+        if answers and answers[0].reply.positive:
             return True
-        self._session.send(self._client.rset())
-        answers = await self._session.answers(1)
-        if answers and not answers[0].reply.positive:
+        if answers:
             # Whatever MAIL were answered now would say nothing of this message.
-            self._full = answers[0].reply.code == 421
-            self._open.spoilt = answers[0].reply.text
-            text = f"host {self._session.relay} said: {answers[0].reply.text} (in reply to RSET)"
+            reply = answers[0].reply
+            self._full = reply.code == 421
+            self._open.spoilt = reply.text
+            text = f"host {self._session.relay} said: {reply.text} (in reply to RSET)"
             for recipient in self._request.recipients:
                 self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
-            return False
-        return self._session.lost is None
+        self._gone()
+        return False
 
     async def _one_by_one(self) -> list[Answer]:
         client, session, request = self._client, self._session, self._request

@@ -111,6 +111,7 @@ class Arrival:
             size=size,
             body=self.mail.body,
             client=client,
+            held=any(recipient.held for recipient in self.recipients),
             recipients=tuple(self.recipients),
         )
 

@@ -35,6 +35,11 @@ class Recipient:
     hop: str
     attempts: int = 0
 
+    @property
+    def held(self) -> bool:
+        """Whether routing says that its message is to wait for the operator."""
+        return self.hop.startswith("hold:")
+
 
 @frozen(kw_only=True)
 class Message:

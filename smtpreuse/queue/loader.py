@@ -20,6 +20,8 @@ from smtpreuse.queue.hop import Hop
 # Hops that are asked for at once when the spool is searched for what is due.
 PAGE = 1000
 RETRY_AFTER = 1.0
+# Hops that wait for the spool before the search for more pauses: each costs half a kilobyte.
+MOST_HUNGRY = 10_000
 # Now and then all that is due is sought, however long it has been: whatever a search may have missed is found then.
 EVERYTHING_EVERY = 3600.0
 
@@ -56,6 +58,7 @@ class Loader:
         self._since = float("-inf")
         self._sought_all = float("-inf")
         self._hungry: deque[Hop] = deque()
+        self._paused: tuple[float, float, str] | None = None
         self._late: list[Hop] = []
         self._feeding = False
         self._searching = False
@@ -85,6 +88,7 @@ class Loader:
 
     def rescan(self) -> None:
         """Anything may be due now."""
+        self._paused = None
         self._since = float("-inf")
         if self._searching:
             self._again = True
@@ -124,21 +128,25 @@ class Loader:
         ).addBoth(self._searched_all)
 
     async def _searched(self) -> None:
-        since, until, after = self._since, self._clock.seconds(), ""
+        since, until, after = self._paused or (self._since, self._clock.seconds(), "")
         if until < since or until >= self._sought_all + EVERYTHING_EVERY:
             # The clock may have been set back: what became due by the new one lies before the last search.
             self._sought_all, since = until, float("-inf")
+        self._paused = None
         try:
             while not self._stopped:
+                if len(self._hungry) >= MOST_HUNGRY:
+                    self._paused = since, until, after
+                    break
                 texts = await self._spool.nexthops(since, until, after, PAGE)
                 for text in texts:
                     hop = self._dispatcher.hop(text)
                     hop.backlog = True
                     self.want(hop)
                 if len(texts) < PAGE:
+                    self._since = until
                     break
                 after = texts[-1]
-            self._since = until
         except SpoolError as error:
             self.log.error("queue cannot be searched: {reason}", reason=str(error))
         self._dispatcher.tidy()
@@ -153,6 +161,12 @@ class Loader:
             self._search()
         else:
             self._timer = self._clock.callLater(self._every, self._search)
+
+    def _resume(self) -> None:
+        """Those that were waited for are through."""
+        if self._paused is not None and self._timer is not None and not self._hungry:
+            self._timer.cancel()
+            self._search()
 
     # Loading
 
@@ -203,3 +217,4 @@ class Loader:
     def _fed_all(self, _: object) -> None:
         self._feeding = False
         self.feed()
+        self._resume()

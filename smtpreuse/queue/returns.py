@@ -89,7 +89,7 @@ class Returns:
             hop = f"smtp:{message.sender.rpartition('@')[2]}"
         returning = Message(
             queue_id=queue_id, arrived=report.finished, sender="", size=bounce.size, body=message.body,
-            client="bounce", recipients=(Recipient(address=message.sender, hop=hop),),
+            client="bounce", held=hop.startswith("hold:"), recipients=(Recipient(address=message.sender, hop=hop),),
         )  # fmt: skip
         self._maillog.write("bounce", logline.bounced(message.queue_id, queue_id))
         enter(settled.recorded, ((returning, bounce),))

@@ -99,7 +99,7 @@ class Settling:
                 continue
             if self._rules.retry.soft_bounce and outcome.status[0] == "5":
                 outcome = evolve(outcome, status=f"4{outcome.status[1:]}")
-            counts[_COUNTED[outcome.status[0]]] += 1
+            counts["bounced" if outcome in settled.failed else _COUNTED[outcome.status[0]]] += 1
             line = logline.attempt(message.queue_id, message.arrived, job.since, report, outcome)
             self._maillog.write(program, line)
         if settled.again and report.uses:

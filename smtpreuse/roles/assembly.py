@@ -107,8 +107,7 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
     hosts = HostMemory(clock.seconds, settings.minimal_backoff_time / 5)
     agent = Agent(
         Finder(cache, connector, hosts, clock, SearchRules(
-            profile=profile, limits=limits, address_limit=settings.smtp_mx_address_limit,
-            fallback_age=settings.minimal_backoff_time,
+            profile=profile, limits=limits, fallback_age=settings.minimal_backoff_time,
         )),
         cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel,
         most_reuses=settings.smtp_connection_reuse_count_limit, line_length_limit=settings.smtp_line_length_limit,

@@ -47,10 +47,10 @@ class FinderTests(SynchronousTestCase):
         self.lane = FakeLane()
 
     def find(
-        self, *, address_limit: int = 0, candidates: tuple[Candidate, ...] = (ONE, TWO, LAST), **values: object
+        self, *, candidates: tuple[Candidate, ...] = (ONE, TWO, LAST), **values: object
     ) -> Deferred[OpenSession]:
         """Find one for a request with these values."""
-        rules = SearchRules(profile=PROFILE, limits=limits(), address_limit=address_limit, fallback_age=300.0)
+        rules = SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0)
         finder = Finder(self.cache, self.connector, self.hosts, self.clock, rules)  # type: ignore[arg-type]  # a fake
         return started(finder.find(self.lane, request(route=route(*candidates), **values)))
 
@@ -189,13 +189,6 @@ class FinderTests(SynchronousTestCase):
             self.connector.failures[f"mx{number}.example.com"] = OpenFailed("4.4.1", f"refused {number}")
         error = self.failureResultOf(self.find(), OpenFailed).value
         self.assertEqual(error.text, "refused 3")
-
-    def test_address_limit(self) -> None:
-        """Not more endpoints than the limit."""
-        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "refused 1")
-        self.connector.failures["mx2.example.com"] = OpenFailed("4.4.1", "refused 2")
-        error = self.failureResultOf(self.find(address_limit=2), OpenFailed).value
-        self.assertEqual((error.text, len(self.connector.opened)), ("refused 2", 2))
 
     def test_permanent(self) -> None:
         """A failure for good ends the search."""

@@ -281,24 +281,38 @@ class UncleanTests(TransactionCase):
     """RSET goes first where a transaction may still be open."""
 
     def test_rset(self) -> None:
-        """RSET, its reply, then the transaction."""
+        """It costs no round trip of its own where the server has PIPELINING."""
         running = self.begin(uses=1, unclean=True)
-        self.assertEqual(self.end.taken(), b"RSET\r\n")
-        self.end.say("250 flushed")
-        self.assertEqual(self.end.taken(), ENVELOPE)
-        self.end.say("250 ok", "250 ok", "354 go on")
+        self.assertEqual(self.end.taken(), b"RSET\r\n" + ENVELOPE)
+        self.end.say("250 flushed", "250 ok", "250 ok", "354 go on")
         self.end.say("250 done")
         self.ends(running, DELIVERED)
+
+    def test_rset_one_by_one(self) -> None:
+        """Without PIPELINING its reply is awaited before MAIL."""
+        running = self.begin(uses=1, unclean=True, capabilities=PLAIN)
+        self.assertEqual(self.end.taken(), b"RSET\r\n")
+        self.end.say("250 flushed")
+        self.assertTrue(self.end.taken().startswith(b"MAIL FROM:"))
+        self.end.say("421 4.3.2 bye")
+        self.assertTrue(self.ends(running, UNTOUCHED).full)
 
     def test_rset_refused(self) -> None:
         """Any other answer to RSET is never a bounce: the request goes to another session, untouched."""
         for reply, full in (("503 5.5.1 what", False), ("421 4.3.2 bye", True), ("450 4.0.0 no", False)):
             running = self.begin("ann", "bob", uses=1, unclean=True)
             self.end.taken()
-            self.end.say(reply)
+            self.end.say(reply, "250 ok", "250 ok", "250 ok", "354 go on")
             result = self.ends(running, UNTOUCHED, UNTOUCHED)
             self.assertEqual((result.full, self.open.usable), (full, False))
             self.assertEqual(self.end.taken(), b"")
+
+    def test_rset_refused_and_closed(self) -> None:
+        """The same when nothing follows the refusal but the end."""
+        running = self.begin(uses=1, unclean=True)
+        self.end.say("421 4.3.2 bye")
+        self.end.hang_up()
+        self.assertTrue(self.ends(running, UNTOUCHED).full)
 
     def test_rset_closed(self) -> None:
         """Closed instead: untouched, and the site may have a limit."""

@@ -284,7 +284,8 @@ class SessionTests(SynchronousTestCase):
             self.assertEqual(self.said(self.session(), ENVELOPE)[1:], [reply, "554 5.5.1 Error: no valid recipients"])
             self.assertIn(reply, self.maillog.lines[-1])
         self.router.hops["b@example.com"] = "hold:"
-        self.assertEqual(self.said(self.session(), ENVELOPE)[1], "250 2.1.5 Ok")
+        self.assertEqual(self.said(self.session(), ENVELOPE + b"x\r\n.\r\n")[1], "250 2.1.5 Ok")
+        self.assertEqual([message.held for message, _ in self.spool.kept], [True])
 
     def test_size(self) -> None:
         """SIZE over the limit is refused at MAIL, content over it at its end; no limit refuses nothing."""

@@ -735,6 +735,8 @@ class BounceTests(DispatchCase):
         self.world.turn()
         self.assertEqual(len(self.log("qmgr: Q1: from=<from@example.com>, status=expired, returned to sender")), 1)
         self.assertEqual(list(self.world.spool.messages), ["B1"])
+        counted = self.world.dispatcher.counters()
+        self.assertEqual((counted.deferred, counted.bounced), (0, 1))
 
     def test_soft_bounce(self) -> None:
         """With C{soft_bounce} what would bounce is deferred, and logged so."""

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpreuse.errors import SpoolError
 from smtpreuse.model.content import MemoryContent
 from smtpreuse.model.message import Message
+from smtpreuse.queue import loader
 from smtpreuse.queue.hop import Hop
 from smtpreuse.queue.loader import PAGE, Loader
 from tests.fakes import FakeSpool
@@ -132,6 +133,22 @@ class LoaderTests(SynchronousTestCase):
             self.store(f"Q{number}", f"smtp:{number}.example.com")
         self.loader.start(30.0)
         self.assertEqual(len(set(self.taken())), PAGE + 5)
+
+    def test_search_pauses(self) -> None:
+        """While so many hops wait for room the search stands; when they are through it goes on, and misses none."""
+        self.patch(loader, "PAGE", 2)
+        self.patch(loader, "MOST_HUNGRY", 4)
+        for number in range(9):
+            self.store(f"Q{number}", f"smtp:{number}.example.com")
+        self.dispatcher.full = True
+        self.loader.start(30.0)
+        self.clock.advance(30.0)
+        self.assertEqual((len(self.dispatcher.hops), self.taken()), (4, []))
+        self.dispatcher.full = False
+        self.loader.feed()
+        self.assertEqual(self.taken(), [f"Q{number}" for number in range(9)])
+        self.clock.advance(30.0)
+        self.assertEqual((self.taken(), len(self.clock.getDelayedCalls())), ([], 1))
 
     def test_room(self) -> None:
         """Not more than there is room for; what is left is known to be there, and comes when it is wanted."""
