@@ -20,6 +20,7 @@ from smtpreuse.agent.transaction import Result, Transaction
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailLog
 from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then
 from smtpreuse.model.logline import established, reused
+from smtpreuse.model.message import Body
 from smtpreuse.model.route import Site
 from smtpreuse.tls.verify import verify
 
@@ -117,6 +118,7 @@ class Agent:
         transaction = Transaction(session, request, self._line_length_limit)
         try:
             self._log_tls(session)
+            self._note_eight_bit(session, request)
             result = await transaction.run()
         except Exception:
             self.log.failure("transaction failed: {queue_id}", queue_id=request.queue_id)
@@ -178,6 +180,12 @@ class Agent:
     def _left(self, _: object, site: Site, session: Session) -> None:
         if self._leaving.get(site) is session:
             del self._leaving[site]
+
+    def _note_eight_bit(self, session: OpenSession, request: DeliveryRequest) -> None:
+        if request.body is Body.EIGHT_BIT and not session.facts.capabilities.eight_bit and not session.noted:
+            session.noted = True
+            text = f"host {session.session.relay} does not offer 8BITMIME: 8-bit content goes as it is"
+            self._maillog.write("smtp", f"{request.queue_id}: {text}")
 
     def _log_tls(self, session: OpenSession) -> None:
         tls = session.facts.tls

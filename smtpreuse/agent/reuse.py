@@ -6,6 +6,8 @@ It decides nothing about what a session may carry: C{tls.carry} does, behind the
 
 from __future__ import annotations
 
+from random import Random
+
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
@@ -21,24 +23,28 @@ from smtpreuse.smtp.client import Client
 @frozen(kw_only=True)
 class SearchRules:
     """
+    @ivar by_family: whether one family of addresses goes before the other (C{smtp_address_preference}).
     @ivar fallback_age: how old in seconds a message must have been when it was taken up, to go without TLS at C{may}.
     """
 
     profile: Profile
     limits: Limits
     fallback_age: float
+    by_family: bool = False
 
 
 class Finder:
     """Finds or opens the session for a request."""
 
     def __init__(
-        self, cache: IConnectionCache, connector: Connector, hosts: IHostMemory, clock: IReactorTime, rules: SearchRules
-    ) -> None:
+        self, cache: IConnectionCache, connector: Connector, hosts: IHostMemory, clock: IReactorTime, random: Random,
+        rules: SearchRules,
+    ) -> None:  # fmt: skip
         self._cache = cache
         self._connector = connector
         self._hosts = hosts
         self._clock = clock
+        self._random = random
         self._rules = rules
 
     async def find(self, lane: ILane, request: DeliveryRequest) -> OpenSession:
@@ -78,7 +84,18 @@ class Finder:
         session.rested = True
         return OpenSession(session, candidate, key, facts) if session.lost is None else None
 
+    def _spread(self, candidates: list[Candidate]) -> list[Candidate]:
+        """A route lives long, and new sessions are to spread over hosts of equal preference (RFC 5321 section 5.1)."""
+        if len(candidates) == 1:
+            return candidates
+        places = {rank: number for number, rank in enumerate(dict.fromkeys(map(self._rank, candidates)))}
+        return sorted(candidates, key=lambda each: (places[self._rank(each)], self._random.random()))
+
+    def _rank(self, candidate: Candidate) -> tuple[int, bool]:
+        return candidate.preference, self._rules.by_family and candidate.endpoint.ipv6
+
     async def _new(self, lane: ILane, request: DeliveryRequest, candidates: list[Candidate]) -> OpenSession:
+        candidates = self._spread(candidates)
         order = self._hosts.order([each.endpoint for each in candidates])
         failure: OpenFailed | None = None
         fall_back = request.activated - request.arrived >= self._rules.fallback_age

@@ -274,6 +274,7 @@ class OpenSession:
         endpoint is to lead to it.
     @ivar uses: transactions begun on it.
     @ivar reused_line: what the operator's log says at each reuse, once it was made.
+    @ivar noted: whether it was told that 8-bit content goes to a server that does not offer to take it.
     @ivar unclean: whether a transaction may still be open on it, so that RSET must go before the next MAIL.
     @ivar spoilt: why it carries nothing after its present request, or empty.
     """
@@ -285,6 +286,7 @@ class OpenSession:
         self.destination = ""
         self.uses = facts.uses
         self.reused_line = ""
+        self.noted = False
         self.unclean = False
         self.spoilt = ""
         self._facts = facts

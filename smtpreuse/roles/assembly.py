@@ -51,7 +51,6 @@ from smtpreuse.tls.context import Contexts
 from smtpreuse.tls.policy import Policies
 from smtpreuse.tlsproxy.service import TLSProxyService
 
-VERSION = version("smtpreuse")
 # How much longer than the pause between two transactions a session rests, in seconds: for the next one to come.
 PAUSE_MARGIN = 5.0
 
@@ -106,8 +105,9 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
     )
     hosts = HostMemory(clock.seconds, settings.minimal_backoff_time / 5)
     agent = Agent(
-        Finder(cache, connector, hosts, clock, SearchRules(
+        Finder(cache, connector, hosts, clock, random.Random(), SearchRules(
             profile=profile, limits=limits, fallback_age=settings.minimal_backoff_time,
+            by_family=settings.smtp_address_preference != "any",
         )),
         cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel,
         most_reuses=settings.smtp_connection_reuse_count_limit, line_length_limit=settings.smtp_line_length_limit,
@@ -122,7 +122,7 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
     view = ServiceView(dispatcher, agent, cache, os.getpid())
     return House(
         maillog=maillog, spool=spool, router=router, cache=cache, dispatcher=dispatcher, smtpd=smtpd,
-        control=make_site(spool, view, clock, VERSION), pool=pool,
+        control=make_site(spool, view, clock, version("smtpreuse")), pool=pool,
     )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from smtpreuse.agent.connect import OpenFailed
 from smtpreuse.agent.lane import Agent
 from smtpreuse.agent.session import OpenSession
 from smtpreuse.interfaces import IDeliveryAgent, ILane
+from smtpreuse.model.capabilities import Capabilities
 from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then, Turn
+from smtpreuse.model.message import Body
 from smtpreuse.model.reuse import Plaintext
 from tests.agent.world import PROFILE, TLS, open_session, request
 from tests.fakes import FakeCache, FakeEnd, FakeLane, FakeLog, candidate
@@ -238,6 +240,30 @@ class LaneTests(AgentCase):
         (report,) = lane.reports
         self.assertEqual((report.outcomes[0].ending, report.uses, report.full), (Ending.UNTOUCHED, 21, True))
         self.assertIs(report.blame, Blame.NOBODY)
+
+
+class EightBitTests(AgentCase):
+    """8-bit content goes as it is to a server that does not offer to take it; the operator is told once per session."""
+
+    def test_noted_once(self) -> None:
+        """Not for each message."""
+        end = self.session(capabilities=Capabilities(esmtp=True, pipelining=True))
+        lane = FakeLane(*(request(body=Body.EIGHT_BIT, ticket=ticket) for ticket in (1, 2)))
+        self.agent().work(lane)
+        self.deliver(end)
+        self.deliver(end)
+        self.assertEqual(len(self.log.having("does not offer 8BITMIME: 8-bit content goes as it is")), 1)
+
+    def test_offered(self) -> None:
+        """Nothing to note where it is offered, or where the content is 7-bit."""
+        for capabilities, body in (
+            (Capabilities(esmtp=True, pipelining=True, eight_bit=True), Body.EIGHT_BIT),
+            (Capabilities(esmtp=True, pipelining=True), Body.SEVEN_BIT),
+        ):
+            end = self.session(capabilities=capabilities)
+            self.agent().work(FakeLane(request(body=body)))
+            self.deliver(end)
+        self.assertEqual(self.log.having("8BITMIME"), [])
 
 
 class FaultTests(AgentCase):

@@ -4,6 +4,8 @@ Tests of L{smtpreuse.agent.reuse}.
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,16 +23,31 @@ TWO = candidate("mx2.example.com", "192.0.2.2", preference=10)
 LAST = candidate("mx3.example.com", "192.0.2.3", preference=20)
 
 
+class Drawn(Random):
+    """Draws these numbers, or ever larger ones: then all stays in its order."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__(0)
+        self._numbers = list(numbers)
+        self._last = 0.0
+
+    def random(self) -> float:
+        self._last += 1
+        return self._numbers.pop(0) if self._numbers else self._last
+
+
 class FakeConnector:
     """Opens sessions, but not to those that fail."""
 
     def __init__(self, clock: Clock) -> None:
         self.failures: dict[str, OpenFailed] = {}
         self.opened: list[tuple[str, bool]] = []
+        self.tried: list[str] = []
         self._clock = clock
 
     async def open(self, candidate: Candidate, *, fall_back: bool) -> OpenSession:
         self.opened.append((candidate.host, fall_back))
+        self.tried.append(candidate.endpoint.address)
         if candidate.host in self.failures:
             raise self.failures[candidate.host]
         return open_session(FakeEnd(), self._clock, at=candidate)
@@ -47,11 +64,12 @@ class FinderTests(SynchronousTestCase):
         self.lane = FakeLane()
 
     def find(
-        self, *, candidates: tuple[Candidate, ...] = (ONE, TWO, LAST), **values: object
-    ) -> Deferred[OpenSession]:
+        self, *, candidates: tuple[Candidate, ...] = (ONE, TWO, LAST), source: Random | None = None,
+        by_family: bool = False, **values: object,
+    ) -> Deferred[OpenSession]:  # fmt: skip
         """Find one for a request with these values."""
-        rules = SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0)
-        finder = Finder(self.cache, self.connector, self.hosts, self.clock, rules)  # type: ignore[arg-type]  # a fake
+        rules = SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0, by_family=by_family)
+        finder = Finder(self.cache, self.connector, self.hosts, self.clock, source or Drawn(), rules)  # type: ignore[arg-type]  # a fake
         return started(finder.find(self.lane, request(route=route(*candidates), **values)))
 
     def rested(self, at: Candidate, uses: int = 4) -> Rested:
@@ -61,6 +79,26 @@ class FinderTests(SynchronousTestCase):
     def hosts_opened(self) -> list[str]:
         """Where connections were tried."""
         return [host for host, _ in self.connector.opened]
+
+    def test_spread(self) -> None:
+        """New sessions spread over hosts of equal preference, and stay with them."""
+        firsts = set()
+        for seed in range(20):
+            self.connector.opened.clear()
+            self.successResultOf(self.find(source=Random(seed), fresh=True))
+            firsts.add(self.hosts_opened()[0])
+        self.assertEqual(firsts, {"mx1.example.com", "mx2.example.com"})
+
+    def test_spread_within_family(self) -> None:
+        """Where one family of addresses goes first, each is spread by itself."""
+        given = tuple(candidate("mx.example.com", address) for address in ("2001:db8::1", "2001:db8::2", "192.0.2.1"))
+        for place, expected in ((True, ["2001:db8::2", "2001:db8::1", "192.0.2.1"]), (False, ["192.0.2.1"])):
+            self.connector.tried.clear()
+            self.connector.failures["mx.example.com"] = OpenFailed("4.4.1", "refused")
+            self.failureResultOf(
+                self.find(candidates=given, source=Drawn(0.9, 0.5, 0.1), by_family=place, fresh=True), OpenFailed
+            )
+            self.assertEqual(self.connector.tried[: len(expected)], expected)
 
     def test_by_destination(self) -> None:
         """The one that served the destination before is taken, and nothing is opened."""

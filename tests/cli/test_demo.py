@@ -4,6 +4,7 @@ Tests of L{smtpreuse.cli.demo}. The whole of it runs in C{tests.system.test_demo
 
 from __future__ import annotations
 
+from argparse import Namespace
 from io import StringIO
 
 from attrs import evolve
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.cli.demo import STALL_LIMIT, Arrival, Report, table
+from smtpreuse.cli.demo import STALL_LIMIT, Arrival, Demo, Report, table
 from smtpreuse.cli.destination import Destination
 from smtpreuse.cli.habits import Demand, Habits
 from smtpreuse.cli.progress import Progress
@@ -86,3 +87,22 @@ class ArrivalTests(SynchronousTestCase):
         self.assertNoResult(self.waiting)
         self.clock.advance(0.2)
         self.successResultOf(self.waiting)
+
+
+class Unfinished:
+    """An injection whose last reply does not come."""
+
+    async def send(self, connections: int) -> None:
+        await Deferred()
+
+
+class SendingTests(SynchronousTestCase):
+    """The demonstration is over when the last message has arrived, wherever the sending is then."""
+
+    def test_given_up(self) -> None:
+        """Sending that is given up is no error."""
+        demo = Demo.__new__(Demo)
+        demo._arguments = Namespace(connections=1)
+        sending = Deferred.fromCoroutine(demo._send(Unfinished()))
+        sending.cancel()
+        self.assertIsNone(self.successResultOf(sending))

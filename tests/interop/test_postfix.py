@@ -172,7 +172,7 @@ class RefusalTests(DestinationTestCase):
         self.assertEqual(status.get_payload()[1]["Status"], "5.3.4")
         self.assertNotIn("line", original.as_string())
         # As the size was said with MAIL, Postfix has seen none of it.
-        self.assertIn(" mail=0/1 rcpt=0/1 data=0/1 ", self.postfix.log())
+        until(lambda: " mail=0/1 rcpt=0/1 data=0/1 " in self.postfix.log(), self.postfix.log)
 
     def test_no_bounce_to_nobody(self) -> None:
         """Mail of the null sender that is refused ends without a bounce."""
