@@ -66,7 +66,7 @@ def _endpoints(settings: Settings) -> list[str]:
     for text in settings.listen:
         try:
             serverFromString(reactor, text)
-        except (OSError, TypeError, ValueError) as error:
+        except Exception as error:  # parsers are plugins, and may look for files, keys and descriptors
             what = f"not an endpoint of Twisted ({error}): {text}"
             found.append(f"{settings.source('listen')}: listen: {what} (allowed: such as tcp:2525:interface=127.0.0.1)")
     return found

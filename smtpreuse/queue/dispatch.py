@@ -147,6 +147,8 @@ class Dispatcher:
             self._stock.contents.drop(queue_id)
         self._traffic.try_all(dead=True)
         self._loader.rescan()
+        # What is gone has made room, also for what the search finds in the loader's line already.
+        self._loader.feed()
 
     def _work_on(self) -> None:
         """What held all lanes up is over; what became due meanwhile was due too early to be found again."""
@@ -290,8 +292,10 @@ class Dispatcher:
             content = MemoryContent(octets) if octets is not None else await self._spool.content(queue_id)
         except SpoolError as error:
             self.log.error("{queue_id}: content cannot be read: {reason}", queue_id=queue_id, reason=str(error))
-            self._stock.forget(job)
+            room = self._stock.forget(job)
             self._loader.want_later(self._stock.hop(job.hop))
+            if room:
+                self._loader.feed()
             return None
         message = job.message
         assert job.route is not None, "only routed jobs are queued"

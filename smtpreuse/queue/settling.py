@@ -22,8 +22,6 @@ from smtpreuse.queue.line import Job
 from smtpreuse.queue.returns import Returns
 from smtpreuse.queue.schedule import RetryRules, Settled, settle
 
-_COUNTED = {"2": "delivered", "4": "deferred", "5": "bounced"}
-
 
 @frozen(kw_only=True)
 class SettlingRules:
@@ -97,9 +95,10 @@ class Settling:
         for outcome in report.outcomes:
             if outcome.recipient in settled.again:
                 continue
+            failed = outcome in settled.failed
             if self._rules.retry.soft_bounce and outcome.status[0] == "5":
                 outcome = evolve(outcome, status=f"4{outcome.status[1:]}")
-            counts["bounced" if outcome in settled.failed else _COUNTED[outcome.status[0]]] += 1
+            counts["bounced" if failed else "delivered" if outcome.ending is Ending.DELIVERED else "deferred"] += 1
             line = logline.attempt(message.queue_id, message.arrived, job.since, report, outcome)
             self._maillog.write(program, line)
         if settled.again and report.uses:

@@ -111,7 +111,7 @@ class Stock:
         was_full = self.full
         self._active.pop(queue_id, None)
         self.contents.drop(queue_id)
-        return was_full
+        return was_full and not self.full
 
     def tidy(self) -> None:
         """Forget hops that have nothing to do."""

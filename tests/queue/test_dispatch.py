@@ -16,21 +16,10 @@ from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueview import Committed
 from smtpreuse.queue.dispatch import DispatchRules
-from smtpreuse.queue.schedule import BACK_TO_BACK, STUCK
+from smtpreuse.queue.schedule import STUCK
 from smtpreuse.queue.sitequeue import LINGER
 from tests.fakes import candidate
-from tests.queue.world import (
-    RULES,
-    SITE_RULES,
-    START,
-    BusyAgent,
-    FakeAgent,
-    World,
-    carrier,
-    message,
-    no_session,
-    report_of,
-)
+from tests.queue.world import RULES, START, BusyAgent, World, message, no_session, report_of
 
 ONE = candidate("mx1.example.com", "192.0.2.1")
 TWO = candidate("mx2.example.com", "192.0.2.2")
@@ -103,22 +92,11 @@ class DeliveryTests(DispatchCase):
         self.world.turn()
         self.assertEqual(self.world.spool.messages, {})
         self.assertEqual((self.world.dispatcher.active(), len(self.world.contents)), (set(), 0))
+        self.assertEqual(self.world.dispatcher.counters().delivered, 1)
         self.assertEqual([line.split(":")[0] for line in self.world.log.lines], ["qmgr", "smtp", "qmgr"])
         self.assertEqual(self.world.log.lines[0], "qmgr: Q1: from=<from@example.com>, size=7, nrcpt=1 (queue active)")
         self.assertIn("status=sent (host said: so)", self.world.log.lines[1])
         self.assertEqual(self.world.log.lines[2], "qmgr: Q1: removed")
-
-    def test_counters(self) -> None:
-        """Recipients by what became of them, and transactions on reused sessions."""
-        for name, ending, status, uses in (
-            ("Q1", Ending.DELIVERED, "2.0.0", 1),
-            ("Q2", Ending.REFUSED, "4.0.0", 2),
-            ("Q3", Ending.REFUSED, "5.0.0", 3),
-        ):
-            self.accept(name)
-            self.end(ending, status, uses=uses)
-        counted = self.world.dispatcher.counters()
-        self.assertEqual((counted.delivered, counted.deferred, counted.bounced, counted.reused), (1, 1, 1, 2))
 
     def test_one_request(self) -> None:
         """Recipients of one message that share a hop are one request; others are others."""
@@ -302,20 +280,6 @@ class TriedTests(DispatchCase):
         self.assertEqual(self.world.spool.messages, {})
         self.assertEqual(self.world.in_memory, 0)
 
-    def test_session_limit(self) -> None:
-        """Not more sessions for one request than C{smtp_mx_session_limit}."""
-        self.world = self.make(evolve(RULES, request_sessions=1))
-        self.world.router.routes["example.com"] = (ONE, TWO)
-        self.accept("Q1")
-        self.end(Ending.REFUSED, "4.2.0")
-        self.assertEqual((len(self.agent.carried), len(self.log("status=deferred"))), (1, 1))
-
-    def test_unknown(self) -> None:
-        """An unknown end goes nowhere at once."""
-        self.accept("Q1")
-        self.end(Ending.UNKNOWN, "4.4.2", blame=Blame.SITE)
-        self.assertEqual((len(self.agent.carried), len(self.log("status=deferred"))), (1, 1))
-
     def test_untouched(self) -> None:
         """What a reused session failed gets a new one at once, and no attempt is counted."""
         self.accept("Q1")
@@ -344,28 +308,6 @@ class LanesTests(DispatchCase):
         """As many as the window at first; each success makes room for one more."""
         self.accept(*(f"Q{number}" for number in range(9)))
         self.assertEqual(len(self.agent.held), 5)
-
-    def test_room_is_used(self) -> None:
-        """What the window allows in addition is used when mail comes."""
-        self.accept(*(f"Q{number}" for number in range(15)))
-        self.assertEqual(len(self.agent.held), 5)
-        for _ in range(2):
-            self.end()
-        self.world.clock.advance(STUCK)
-        self.assertEqual(len(self.agent.held), 7)
-
-    def test_stuck(self) -> None:
-        """What waits behind a lane that is stuck gets another one after a second."""
-        self.accept("Q1", "Q2")
-        self.assertEqual(self.flying(), ["Q1"])
-        self.world.clock.advance(STUCK / 2)
-        self.accept("Q3")
-        self.assertEqual(self.flying(), ["Q1", "Q2"])
-        self.world.clock.pump([STUCK / 2, STUCK / 4])
-        self.assertEqual(self.flying(), ["Q1", "Q2"])
-        self.world.clock.advance(STUCK / 4)
-        self.assertEqual(self.flying(), ["Q1", "Q2", "Q3"])
-        self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_lane_limit(self) -> None:
         """Not more lanes than the limit in all."""
@@ -399,103 +341,6 @@ class LanesTests(DispatchCase):
         self.world.clock.pump([LINGER] * 5)
         self.end_all()
         self.assertEqual(len(self.agent.carried), 402)
-
-    def test_linger_then_save(self) -> None:
-        """A lane that runs dry waits for a moment; then the hint decides."""
-        self.two_lanes()
-        self.assertEqual(self.agent.over, [])
-        self.world.clock.advance(LINGER)
-        self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE, Then.SAVE])
-
-    def test_linger_then_work(self) -> None:
-        """What comes in that moment goes over the session that waits."""
-        self.two_lanes()
-        self.accept("Q3")
-        self.assertEqual((self.flying(), len(self.agent.sessions)), (["Q3"], 2))
-        self.assertEqual(self.world.dispatcher.sites["example.com"].lanes, 2)
-
-    def test_alone(self) -> None:
-        """A single message leaves no connection behind, once the second is over in which another would have kept it."""
-        self.accept("Q1")
-        self.end()
-        self.world.clock.advance(BACK_TO_BACK - LINGER)
-        self.assertEqual(self.agent.over, [])
-        self.world.clock.advance(LINGER)
-        self.assertEqual([turn.then for turn in self.agent.over], [Then.QUIT])
-
-    def test_another_within_a_second(self) -> None:
-        """A second message within that second goes over the same session, which rests then."""
-        self.accept("Q1")
-        self.end()
-        self.world.clock.advance(BACK_TO_BACK - LINGER)
-        self.accept("Q2")
-        self.end()
-        self.assertEqual((len(self.agent.carried), self.agent.over), (2, []))
-        self.world.clock.advance(LINGER)
-        self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE])
-
-    def test_lingering_makes_room(self) -> None:
-        """Where no lane is left for a site that has mail due, a lane that only lingers ends at once."""
-        self.world = self.make(evolve(RULES, lane_limit=1))
-        self.accept("Q1")
-        self.end()
-        self.world.accept(message("Q2", "b@b.example.com"))
-        self.assertEqual(self.flying(), ["Q2"])
-
-    def test_learned_limit(self) -> None:
-        """A site that ended two sessions after as many messages gets its later ones ended before that."""
-        self.world = self.make(evolve(RULES, site=evolve(SITE_RULES, initial=1, limit=1)))
-        for uses in (4, 4):
-            self.accept(f"Q{uses}{len(self.agent.carried)}")
-            self.end(Ending.UNTOUCHED, "4.4.2", uses=uses, full=True)
-            self.end()
-        queue = self.world.dispatcher.sites["example.com"]
-        self.assertEqual(queue.message_limit.most(START), 3)
-
-    def test_message_limit_ends_session(self) -> None:
-        """A session that has carried the known limit gets no more; the lane opens another."""
-        agent = FakeAgent()
-        self.world = World(agent)
-        self.accept("Q1")
-        (worker,) = agent.workers
-        limit = self.world.dispatcher.sites["example.com"].message_limit
-        for _ in range(2):
-            limit.ended(3, START)
-        turn = self.successResultOf(worker.ask(carrier(uses=3)))
-        self.assertEqual((turn.requests, turn.then, turn.more), ((), Then.QUIT, True))
-        turn = self.successResultOf(worker.ask(carrier("mx.example.com", uses=2)))
-        self.assertEqual(len(turn.requests), 1)
-
-    def test_other_kind(self) -> None:
-        """Nothing that this session may carry, but work for another: save, and go on."""
-        agent = FakeAgent()
-        self.world = World(agent)
-        self.accept("Q1")
-        turn = self.successResultOf(agent.workers[0].ask(carrier(address="192.0.2.99")))
-        self.assertEqual((turn.requests, turn.then, turn.more), ((), Then.SAVE, True))
-
-    def test_starving(self) -> None:
-        """A lane turns to the other kind when that has waited for as long as its last fifty took."""
-        agent = FakeAgent()
-        self.world = World(agent, evolve(RULES, site=evolve(SITE_RULES, initial=1, limit=1)))
-        self.world.router.sites = {"example.com": "site", "example.test": "site"}
-        self.world.router.routes["example.test"] = (TWO,)
-        self.world.dispatcher.start()
-        self.accept(*(f"A{number}" for number in range(100)))
-        (worker,) = agent.workers
-        carried: list[str] = []
-        for _ in range(100):
-            turn = self.successResultOf(worker.ask(carrier()))
-            if not turn.requests:
-                break
-            (request,) = turn.requests
-            carried.append(request.queue_id)
-            if len(carried) == 20:
-                self.world.accept(message("B", "b@example.test"))
-            worker.lane.report(report_of(request))
-            self.world.clock.advance(1.0)
-        self.assertEqual((turn.then, turn.more), (Then.SAVE, True))
-        self.assertTrue(60 < len(carried) < 80, len(carried))
 
 
 class ThrottleTests(DispatchCase):
@@ -539,41 +384,6 @@ class ThrottleTests(DispatchCase):
         self.world.turn()
         self.assertEqual(self.world.spool.messages, {})
 
-    def test_revived_behind_an_alarm(self) -> None:
-        """An alarm that was set for something else does not swallow the revival."""
-        rules = evolve(RULES, site=evolve(SITE_RULES, rate_delay=5.0))
-        self.world = self.make(rules)
-        self.world.dispatcher.start()
-        self.accept("Q1", "Q2", "Q3")
-        self.end()
-        self.world.clock.advance(5.0)
-        self.accept("Q4")
-        self.deny()
-        self.world.clock.pump([10.0] * 45)
-        self.assertEqual(len(self.flying()), 1)
-
-    def test_our_own_fault(self) -> None:
-        """Our own faults narrow nothing."""
-        self.accept(*(f"Q{number}" for number in range(10)))
-        for _ in range(8):
-            self.deny(Blame.OURSELVES)
-        self.assertEqual(self.window(), 5)
-
-    def test_success_widens(self) -> None:
-        """Success widens, also where recipients were refused."""
-        self.accept(*(f"Q{number}" for number in range(10)))
-        self.end()
-        self.end(Ending.REFUSED, "4.2.0")
-        self.assertEqual(self.window(), 7)
-
-    def test_throttled(self) -> None:
-        """A throttling reply narrows; the site is not dead."""
-        self.accept(*(f"Q{number}" for number in range(10)))
-        for _ in range(5):
-            self.end(Ending.REFUSED, "4.7.0", blame=Blame.THROTTLED)
-        self.assertEqual(self.window(), 1)
-        self.assertEqual(self.log("suspended"), [])
-
     def test_refused_at_the_door(self) -> None:
         """One connection too many: the request waits for the others, without an attempt, and no other is opened."""
         self.accept(*(f"Q{number}" for number in range(10)))
@@ -595,23 +405,6 @@ class ThrottleTests(DispatchCase):
             tried += 1
         self.assertLess(tried, 10)
         self.assertGreater(self.world.dispatcher.sites["example.com"].window.dead_until, START)
-
-    def test_rate_delay(self) -> None:
-        """One at a time, so long apart, and the session rests in between."""
-        self.world = self.make(evolve(RULES, site=evolve(SITE_RULES, rate_delay=5.0, on_demand=False)))
-        self.accept("Q1", "Q2", "Q3")
-        self.assertEqual(self.flying(), ["Q1"])
-        self.end()
-        self.assertEqual((self.flying(), [turn.then for turn in self.agent.over]), ([], [Then.SAVE]))
-        self.world.clock.advance(4.9)
-        self.assertEqual(self.flying(), [])
-        self.world.clock.advance(0.1)
-        self.assertEqual(self.flying(), ["Q2"])
-        self.end()
-        self.world.clock.advance(5.0)
-        self.end()
-        self.world.clock.advance(LINGER)
-        self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE] * 3)
 
 
 class MemoryTests(DispatchCase):
@@ -720,45 +513,6 @@ class BounceTests(DispatchCase):
         self.assertEqual(len(self.log("B1: to=<me@example.test>")), 1)
         self.assertEqual(len(self.log("status=bounced")), 2)
         self.assertEqual(len(self.log("non-delivery notification")), 1)
-
-    def test_null_sender(self) -> None:
-        """Nobody sent it, nobody is told."""
-        self.accept("Q1", sender="")
-        self.end(Ending.REFUSED, "5.1.1")
-        self.world.turn()
-        self.assertEqual((self.world.spool.messages, self.log("notification")), ({}, []))
-
-    def test_expired(self) -> None:
-        """4xx of a message whose time is over: returned, and logged as expired."""
-        self.accept("Q1", arrived=START - 432000)
-        self.end(Ending.REFUSED, "4.2.0")
-        self.world.turn()
-        self.assertEqual(len(self.log("qmgr: Q1: from=<from@example.com>, status=expired, returned to sender")), 1)
-        self.assertEqual(list(self.world.spool.messages), ["B1"])
-        counted = self.world.dispatcher.counters()
-        self.assertEqual((counted.deferred, counted.bounced), (0, 1))
-
-    def test_soft_bounce(self) -> None:
-        """With C{soft_bounce} what would bounce is deferred, and logged so."""
-        self.world = self.make(evolve(RULES, retry=evolve(RULES.retry, soft_bounce=True)))
-        self.accept("Q1")
-        self.end(Ending.REFUSED, "5.1.1")
-        self.world.turn()
-        self.assertEqual(len(self.log("dsn=4.1.1, status=deferred")), 1)
-        self.assertEqual(list(self.world.spool.messages), ["Q1"])
-
-    def test_some_of_them(self) -> None:
-        """One notification for the recipients that failed; the others are delivered."""
-        self.world.accept(message("Q1", "a@example.com", "b@example.com", "c@example.com"))
-        lane = self.agent.first()
-        report = report_of(self.agent.held[lane])
-        failed = tuple(evolve(each, ending=Ending.REFUSED, status="5.1.1") for each in report.outcomes[1:])
-        self.agent.end(lane, evolve(report, outcomes=(report.outcomes[0], *failed)))
-        self.world.turn()
-        content = self.world.spool.messages["B1"][1]
-        assert isinstance(content, MemoryContent)
-        told = [content.octets.count(b"Final-Recipient: rfc822; %s@" % each) for each in (b"a", b"b", b"c")]
-        self.assertEqual(told, [0, 1, 1])
 
 
 class TroubleTests(DispatchCase):

@@ -234,14 +234,6 @@ class MemoryTests(RacesCase):
         self.assertEqual(len(memory._failed), MOST)
         self.assertEqual(memory.order([endpoint(1), endpoint(2)]), [1, 0])
 
-    def test_sessions_at_rest_make_way(self) -> None:
-        """Lanes and sessions at rest together are not more than the limit of sessions."""
-        self.world.cache.destinations = {str(number): None for number in range(9)}  # type: ignore[misc]
-        self.world.accept(message("Q1"))
-        self.assertEqual(self.world.cache.dropped, [])
-        self.world.accept(message("Q2", "ann@example.test"))
-        self.assertEqual(self.world.cache.dropped, [("", 8)])
-
 
 class SearchTests(RacesCase):
     """What is due is found, whatever the clock does."""
@@ -269,6 +261,39 @@ class SearchTests(RacesCase):
         self.assertEqual(self.flying(), ["Q1"])
 
 
+class RoomTests(RacesCase):
+    """What waits in the spool because memory is full is loaded when there is room, whoever made it."""
+
+    def fill(self, most: int) -> Deferred[None]:
+        """Memory holds so many messages, which wait for their route; one more waits in the spool."""
+        self.dispatcher._stock._most = most
+        self.world.router.gate = gate = Deferred()
+        for number in range(most + 1):
+            self.world.accept(message(f"Q{number}"))
+        self.assertTrue(self.dispatcher.full)
+        self.world.router.gate = None
+        return gate
+
+    def test_content_is_gone(self) -> None:
+        """A message whose content cannot be had makes room."""
+        gate = self.fill(1)
+        self.world.contents.drop("Q0")
+        del self.spool.messages["Q0"]
+        gate.callback(None)
+        self.world.clock.pump([1.0] * 60)
+        self.assertEqual(self.flying(), ["Q1"])
+
+    def test_deleted(self) -> None:
+        """So do messages that the operator deletes."""
+        gate = self.fill(2)
+        for queue_id in ("Q0", "Q1"):
+            del self.spool.messages[queue_id]
+        self.dispatcher.changed(["Q0", "Q1"])
+        gate.callback(None)
+        self.world.clock.pump([1.0] * 60)
+        self.assertEqual(self.flying(), ["Q2"])
+
+
 class LogTests(RacesCase):
     """The operator's line of a message that is taken up."""
 
@@ -282,15 +307,6 @@ class LogTests(RacesCase):
 
 class RevivalTests(RacesCase):
     """A site that is found alive is used again at once."""
-
-    def test_no_session_is_no_success(self) -> None:
-        """Where no session came about, without anybody's fault, the window learns nothing."""
-        self.world.accept(message("Q1"))
-        window = self.dispatcher.sites["example.com"].window
-        before = window.size
-        lane = self.agent.first()
-        self.agent.end(lane, no_session(self.agent.held[lane], Blame.NOBODY))
-        self.assertEqual((window.size, window.dead_until), (before, 0.0))
 
     def test_refused_at_the_door_beside_sessions_at_rest(self) -> None:
         """Sessions at rest count where a site lets no further one in: the request goes again, and fewer are kept."""

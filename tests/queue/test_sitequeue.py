@@ -230,6 +230,17 @@ class LingerTests(SynchronousTestCase):
         self.successResultOf(two)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_sooner(self) -> None:
+        """One that waits for less is not kept until the others are due, with one timer all the same."""
+        long = Deferred.fromCoroutine(self.queue.linger(5 * LINGER))
+        short = self.linger()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(LINGER)
+        self.successResultOf(short)
+        self.assertNoResult(long)
+        self.clock.advance(4 * LINGER)
+        self.successResultOf(long)
+
     def test_wake(self) -> None:
         """The one that began last is woken, one at a time."""
         one, two = self.linger(), self.linger()

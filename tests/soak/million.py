@@ -30,6 +30,8 @@ class MillionTests(SystemTestCase):
         ready = time.monotonic() - began
         until(lambda: bool(sink.taken), lambda: "nothing arrived")
         first = time.monotonic() - began
+        # What is no longer in the queue has arrived.
+        self.assertGreaterEqual(sum(self.queue(running).values()) + len(sink.taken), self.messages)
         until(lambda: len(sink.taken) >= 5000, lambda: f"{len(sink.taken)} arrived")
         used = most_resident(running)
         print(f"\n{self.id()}: ready {ready:.1f} s, first delivery {first:.1f} s, {used / MIB:.0f} MiB")
