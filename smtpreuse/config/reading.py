@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
 
@@ -140,13 +141,11 @@ def _with_names(texts: dict[str, str], system_name: Callable[[], str]) -> dict[s
     Where the one that is set cannot be expanded the other stays undefined: its user is told of the first.
     """
     texts = dict(texts)
-    try:
+    with suppress(BadValue):
         if "myhostname" not in texts:
             name = system_name()
             domain = Definitions(texts).value("mydomain") if "mydomain" in texts else "localdomain"
             texts["myhostname"] = name if "." in name else f"{name}.{domain}"
         if "mydomain" not in texts:
             texts["mydomain"] = Definitions(texts).value("myhostname").partition(".")[2] or "localdomain"
-    except BadValue:
-        pass
     return texts

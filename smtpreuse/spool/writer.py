@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, Protocol, TypeVar
@@ -172,11 +173,9 @@ class Writer:
         self._reactor.callFromThread(self._ended.callback, None)
 
     def _take(self, jobs: list[Job | None]) -> None:
-        try:
+        with suppress(Empty):
             while len(jobs) < _MOST_JOBS:
                 jobs.append(self._jobs.get_nowait())
-        except Empty:
-            pass
 
     def _commit(self, jobs: list[Job]) -> None:
         at = 0
