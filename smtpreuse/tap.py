@@ -12,7 +12,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogPublisher, jsonFileLogObserver
 from twisted.python import usage
 
-from smtpreuse.config.settings import Settings, read_settings
+from smtpreuse.config.load import read_settings
+from smtpreuse.config.settings import Settings
 from smtpreuse.errors import ConfigurationError
 from smtpreuse.tls.policy import Policies
 

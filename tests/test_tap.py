@@ -40,7 +40,8 @@ class TapCase(SynchronousTestCase):
     def options(self, *arguments: str) -> Options:
         """Parsed, this main.cf among them."""
         options = Options()
-        options.parseOptions(["--config", str(self.config), *arguments])
+        # The queue directory is below a deep one of the test's, and a UNIX socket path has at most 107 octets.
+        options.parseOptions(["--config", str(self.config), "-o", "control_socket=/tmp/control", *arguments])
         return options
 
     def refused(self, *arguments: str) -> list[str]:

@@ -12,9 +12,10 @@ import sys
 import msgspec
 
 from smtpreuse.cli.options import settings_from
+from smtpreuse.config.load import default_settings
 from smtpreuse.config.parameters import BY_NAME, PARAMETERS, Parameter
 from smtpreuse.config.reading import DEFAULT
-from smtpreuse.config.settings import Settings, default_settings
+from smtpreuse.config.settings import Settings
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:

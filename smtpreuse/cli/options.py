@@ -7,7 +7,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from smtpreuse.config.settings import Check, Settings, read_settings
+from smtpreuse.config.load import Check, read_settings
+from smtpreuse.config.settings import Settings
 
 
 def common_options() -> argparse.ArgumentParser:
@@ -29,7 +30,7 @@ def settings_from(arguments: argparse.Namespace, checks: Sequence[Check] = ()) -
     """
     The settings that the common options name.
 
-    @param checks: as in L{read_settings<smtpreuse.config.settings.read_settings>}.
+    @param checks: as in L{read_settings<smtpreuse.config.load.read_settings>}.
     @raise ConfigurationError: with all errors at once.
     """
     return read_settings(arguments.config, arguments.overrides, checks=checks)

@@ -5,13 +5,10 @@ What is wrong with settings that are each right by themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING
 
+from smtpreuse.config.settings import Settings
 from smtpreuse.errors import AddressError
 from smtpreuse.model.nexthop import Nexthop
-
-if TYPE_CHECKING:
-    from smtpreuse.config.settings import Settings
 
 SOCKET_PATH_LIMIT = 107
 """Octets of a UNIX socket's path: C{sun_path} has 108 on Linux, one for the final NUL (unix(7))."""

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from smtpreuse.agent.session import Limits, Session
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.errors import SessionLost
 from smtpreuse.interfaces import IStreamReceiver
 from smtpreuse.model.reply import Reply

@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.cli.main import main
-from smtpreuse.config import settings
+from smtpreuse.config import load
 from smtpreuse.config.parameters import PARAMETERS
 
 
@@ -25,7 +25,7 @@ class ConfTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.file = Path(self.mktemp()).resolve()
         self.file.write_text("relayhost = [mail.example.com]\nqueue_directory = /q\n")
-        self.patch(settings, "SYSTEM_FILE", "/nonexistent/main.cf")
+        self.patch(load, "SYSTEM_FILE", "/nonexistent/main.cf")
 
     def conf(self, *words: str, file: bool = True) -> tuple[int, list[str], list[str]]:
         """Status, lines of standard output and lines of standard error."""

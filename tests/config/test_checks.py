@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.errors import ConfigurationError
 
 

@@ -1,14 +1,14 @@
 """
-Tests of C{smtpreuse.config.reading}; what is wrong with a whole file is tested with C{smtpreuse.config.settings}.
+Tests of C{smtpreuse.config.reading}; what is wrong with a whole file is tested with C{smtpreuse.config.load}.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpreuse.config.load import settings_of
 from smtpreuse.config.maincf import Assignment
 from smtpreuse.config.reading import read
-from smtpreuse.config.settings import settings_of
 from smtpreuse.errors import ConfigurationError
 
 

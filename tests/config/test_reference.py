@@ -8,11 +8,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpreuse.config.load import default_settings, read_settings
 from smtpreuse.config.maincf import parse
 from smtpreuse.config.parameters import BY_NAME, PARAMETERS
 from smtpreuse.config.postfix import POSTFIX_NAMES
 from smtpreuse.config.reference import render_main_cf, render_markdown, write
-from smtpreuse.config.settings import default_settings, read_settings
 
 TOP = Path(__file__).parents[2]
 OURS = {

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.dns.native import NativeResolver, OrderedResolver, resolver_of, threaded
 from smtpreuse.errors import DNSError, NoSuchName, NoSuchRecords
 from smtpreuse.interfaces import IResolver

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.config.tables import Networks
 from smtpreuse.errors import SpoolError, SpoolFull, TableError
 from smtpreuse.intake.session import Peer, Services, Session

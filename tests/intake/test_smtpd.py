@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.intake.smtpd import READ_AHEAD, SMTPD, SMTPDFactory
 from smtpreuse.model.queueid import QueueIds
 from tests.intake.fakes import FakeMailLog, FakeRouter, FakeSpool

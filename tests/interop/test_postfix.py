@@ -171,8 +171,10 @@ class RefusalTests(DestinationTestCase):
         _, status, original = bounce.iter_parts()
         self.assertEqual(status.get_payload()[1]["Status"], "5.3.4")
         self.assertNotIn("line", original.as_string())
-        # As the size was said with MAIL, Postfix has seen none of it.
-        until(lambda: " mail=0/1 rcpt=0/1 data=0/1 " in self.postfix.log(), self.postfix.log)
+        # As the size was said with MAIL, Postfix has seen none of it: all that it queued is the bounce.
+        log = self.postfix.log()
+        self.assertIn("reject: MAIL from unknown[127.0.0.1]: 552 5.3.4", log)
+        self.assertEqual(log.count(": client="), 1)
 
     def test_no_bounce_to_nobody(self) -> None:
         """Mail of the null sender that is refused ends without a bounce."""

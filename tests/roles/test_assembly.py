@@ -14,7 +14,7 @@ from zope.interface import alsoProvides
 
 from smtpreuse.agent.connect import OpeningRules
 from smtpreuse.agent.session import Limits
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.model.reuse import Profile
 from smtpreuse.queue.dispatch import DispatchRules
 from smtpreuse.queue.schedule import RetryRules

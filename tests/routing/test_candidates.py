@@ -9,7 +9,7 @@ import random
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.errors import DNSError, NoSuchName, NoSuchRecords, RouteError
 from smtpreuse.model.nexthop import Endpoint, Nexthop
 from smtpreuse.model.policy import Level, Policy

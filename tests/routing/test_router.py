@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.errors import DeliveryProblem, DNSError, PolicyError
 from smtpreuse.interfaces import IRouter
 from smtpreuse.model.nexthop import Nexthop

@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from smtpreuse.config.settings import read_settings
+from smtpreuse.config.load import read_settings
 from smtpreuse.model.content import MemoryContent
 from smtpreuse.model.message import Message, Recipient
 from smtpreuse.model.queueid import QueueIds

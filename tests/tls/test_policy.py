@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.logger import LogEvent, Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.config.settings import settings_of
+from smtpreuse.config.load import settings_of
 from smtpreuse.config.tables import Table, Tables
 from smtpreuse.errors import PolicyError
 from smtpreuse.model.nexthop import Nexthop

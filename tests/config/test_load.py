@@ -1,5 +1,5 @@
 """
-Tests of C{smtpreuse.config.settings}.
+Tests of C{smtpreuse.config.load} and of the value it makes, C{smtpreuse.config.settings}.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 from attrs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.config import settings as module
+from smtpreuse.config import load as module
+from smtpreuse.config.load import default_settings, read_settings, settings_of
 from smtpreuse.config.parameters import BY_NAME, PARAMETERS
-from smtpreuse.config.settings import Settings, default_settings, read_settings, settings_of
+from smtpreuse.config.settings import Settings
 from smtpreuse.errors import ConfigurationError
 from smtpreuse.model.nexthop import Nexthop
 
