@@ -42,6 +42,7 @@ TARGETS = {
     "smtpreuse.smtp.reply": ("tests.smtp.test_reply",),
     "smtpreuse.smtp.server": ("tests.smtp.test_server",),
     "smtpreuse.tls.carry": ("tests.tls.test_carry",),
+    "smtpreuse.scache.idle": ("tests.scache.test_idle",),
     "smtpreuse.scache.store": ("tests.scache.test_store",),
     "smtpreuse.queue.line": ("tests.queue.test_line",),
     "smtpreuse.queue.schedule": ("tests.queue.test_schedule",),

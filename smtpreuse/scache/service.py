@@ -135,7 +135,7 @@ class ConnectionCache:
 
     def lost(self, session: Resting, reason: str) -> None:
         """A session at rest was spoiled or ended by its server."""
-        self._store.remove(session)
+        self._store.ended(session, self._clock.seconds())
         self._watches.pop(session.number).session = None
         _log.info(
             "session at rest lost: endpoint={endpoint} host={host} uses={uses} rested={rested:.3f} reason={reason}",

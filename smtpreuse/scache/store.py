@@ -18,6 +18,7 @@ from attrs import frozen
 
 from smtpreuse.model.reuse import Needs, ReuseKey, SessionFacts
 from smtpreuse.model.route import Site
+from smtpreuse.scache.idle import IdleTimes
 from smtpreuse.tls.carry import may_carry, worn_out
 
 
@@ -67,6 +68,7 @@ class Store:
         self._limit = limit
         self._limit_per_key = limit_per_key
         self._most_uses = most_uses
+        self._idle_times = IdleTimes()
         self._saved = 0
         # All of them; within each the order is that of saving.
         self._resting: dict[int, Resting] = {}
@@ -105,6 +107,8 @@ class Store:
         self._saved += 1
         if not self._destinations:
             self._sweep = now + self._idle_limit
+        learned = self._idle_times.limit(site, now)
+        idle_limit = self._idle_limit if learned is None else min(learned, self._idle_limit)
         session = Resting(
             number=self._saved,
             destination=destination,
@@ -112,7 +116,7 @@ class Store:
             key=key,
             facts=facts,
             since=now,
-            until=min(now + self._idle_limit, facts.good_until),
+            until=min(now + idle_limit, facts.good_until),
         )
         if session.until <= now or worn_out(facts, now, most_uses=self._most_uses):
             return session, (session,)
@@ -185,6 +189,11 @@ class Store:
     def drop(self, site: Site | None, keep: int) -> tuple[Resting, ...]:
         """Take out the least useful sessions of a site (of all sites) until at most C{keep} rest; to be closed."""
         return self._shrink(self._resting if site is None else self._by_site.get(site, {}), keep)
+
+    def ended(self, session: Resting, now: float) -> None:
+        """Take out this one, which its server ended or spoiled: where that repeats, others rest for a shorter time."""
+        self.remove(session)
+        self._idle_times.ended(session.site, session.since, now)
 
     def remove(self, session: Resting) -> bool:
         """

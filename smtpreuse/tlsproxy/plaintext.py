@@ -216,6 +216,8 @@ class PlaintextEnd:
                 self._over(reason_of(error))
                 return
             if data is None:
+                if self._wire.blocked:
+                    self._reactor.addWriter(self)
                 return
             if self._closing:
                 continue

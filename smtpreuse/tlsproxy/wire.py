@@ -37,6 +37,8 @@ class Wire:
         self._connection = connection
         self._socket = sock
         self._outgoing = memoryview(b"")
+        # Whether octets came that were no plaintext so far: OpenSSL may have to answer them.
+        self._unanswered = False
 
     def fileno(self) -> int:
         """The socket's number."""
@@ -93,6 +95,7 @@ class Wire:
             return False
         self._connection.bio_write(data)
         self.fetched += len(data)
+        self._unanswered = True
         return True
 
     def decrypted(self) -> bytes | None:
@@ -103,9 +106,13 @@ class Wire:
         """
         clear_errors()
         try:
-            return self._connection.recv(_RECORD)
+            data = self._connection.recv(_RECORD)
         except SSL.WantReadError:
+            if self._unanswered:
+                self._answer()
             return None
+        self._unanswered = False
+        return data
 
     def send(self, data: memoryview) -> memoryview:
         """
@@ -164,6 +171,17 @@ class Wire:
         # l_onoff and l_linger of struct linger (socket(7)): nothing is sent any more, the peer gets a RST.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
+
+    def _answer(self) -> None:
+        """
+        Send what OpenSSL has to say to a request to renegotiate, or for other keys: whoever made it may wait for that
+        before anything else.
+        """
+        self._unanswered = False
+        self._collect(_CHUNK)
+        # A socket that has failed says so at the next reading; what the peer said last comes first.
+        with suppress(OSError):
+            self.flush()
 
     def _collect(self, size: int) -> None:
         try:

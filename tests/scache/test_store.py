@@ -67,6 +67,19 @@ class StoreTests(SynchronousTestCase):
         self.assertIsNone(self.store.find_endpoint(needs(), START).session)
         self.assertEqual(repr(self.store), "<Store 0 resting, 0 keys, 0 sites, 1 destinations>")
 
+    def test_ended(self) -> None:
+        """Sessions that their server ended after the same rest teach how long those of the site may rest."""
+        for start in (START, START + 20):
+            self.store.ended(self.save(start), start + 10)
+        self.assertEqual(repr(self.store), "<Store 0 resting, 0 keys, 0 sites, 1 destinations>")
+        self.assertEqual(self.save(START + 40).until, START + 49)
+        other, _ = self.store.save("example.test", OTHER, key(), facts(), START + 40)
+        self.assertEqual(other.until, START + 55)
+        self.store = Store(idle_limit=5.0, limit=100, limit_per_key=20)
+        for start in (START, START + 20):
+            self.store.ended(self.save(start), start + 10)
+        self.assertEqual(self.save(START + 40).until, START + 45)
+
     def test_time_is_up(self) -> None:
         """A session's last moment is not its any more, to the tick; what is late comes back to be closed."""
         session = self.save()

@@ -60,12 +60,16 @@ class Manners:
     @ivar most_connections: at a time; those beyond are greeted with 421. 0: any number.
     @ivar most_messages: after so many on one connection it is closed, behind the last reply. 0: any number.
     @ivar stalls: whether the final dot stays without a reply.
+    @ivar patience: for so many seconds after a message a connection may rest, then it is told 421. 0: for ever.
+    @ivar injects: whether a reply to a command behind STARTTLS comes in plaintext, with the reply to that.
     """
 
     tls: bool = False
     most_connections: int = 0
     most_messages: int = 0
     stalls: bool = False
+    patience: float = 0.0
+    injects: bool = False
 
 
 class Destination:
@@ -79,12 +83,13 @@ class Destination:
     @ivar open: the connections there are.
     @ivar most_open: the most that were open at a time and not turned away.
     @ivar stalled: messages that have no reply because it stalls.
+    @ivar dismissed: connections that were told 421 while they rested.
     """
 
     def __init__(self, manners: Manners | None = None) -> None:
         self.manners = manners or Manners()
         self.taken: list[Taken] = []
-        self.connections = self.turned_away = self.quits = self.most_open = self.stalled = 0
+        self.connections = self.turned_away = self.quits = self.most_open = self.stalled = self.dismissed = 0
         self.open: set[_Connection] = set()
         self.port = 0
         self.context: ssl.SSLContext | None = None
@@ -145,6 +150,7 @@ class _Connection(asyncio.Protocol):
         self._number = 0
         self._encrypted = False
         self._upgrade: asyncio.Task[None] | None = None
+        self._impatience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -173,6 +179,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if self._impatience is not None:
+            self._impatience.cancel()
         if self._upgrade is not None and not self._upgrade.done():
             return
         self._work()
@@ -257,13 +265,20 @@ class _Connection(asyncio.Protocol):
         self._messages += 1
         if self._messages == manners.most_messages:
             self._transport.close()
+        if manners.patience:
+            self._impatience = asyncio.get_running_loop().call_later(manners.patience, self._dismiss)
+
+    def _dismiss(self) -> None:
+        if self._transport is not None:
+            self._destination.dismissed += 1
+            self._transport.write(b"421 4.4.2 idle for too long\r\n")
+            self._transport.close()
 
     def _start_tls(self) -> None:
         transport, context = self._transport, self._destination.context
         assert transport is not None and context is not None and not self._buffer
-        transport.write(b"220 2.0.0 go ahead\r\n")
+        transport.write(b"220 2.0.0 go ahead\r\n" + b"250 2.0.0 injected\r\n" * self._destination.manners.injects)
         self._encrypted = True
-
         self._upgrade = asyncio.get_running_loop().create_task(self._upgraded(transport, context))
 
     async def _upgraded(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
