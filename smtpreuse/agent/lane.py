@@ -98,19 +98,12 @@ class Agent:
                 self._busy[lane] = started
             session = held or await self._finder.find(lane, request)
         except OpenFailed as failure:
-            now = self._clock.seconds()
-            lane.report(DeliveryReport(
-                ticket=request.ticket, outcomes=_refused(request, failure.status, failure.text),
-                started=started, ready=now, finished=now, blame=failure.blame, exhausted=True,
-            ))  # fmt: skip
+            lane.report(self._not_sent(request, started, failure))
             return None
         except Exception:
-            now = self._clock.seconds()
             self.log.failure("no session for {queue_id}: internal error", queue_id=request.queue_id)
-            lane.report(DeliveryReport(
-                ticket=request.ticket, outcomes=_refused(request, "4.3.0", "internal error while a session was sought"),
-                started=started, ready=now, finished=now, blame=Blame.OURSELVES, exhausted=True,
-            ))  # fmt: skip
+            fault = OpenFailed("4.3.0", "internal error while a session was sought", Blame.OURSELVES)
+            lane.report(self._not_sent(request, started, fault))
             return None
         self._busy[lane] = session
         session.destination = str(request.route.nexthop)
@@ -133,6 +126,18 @@ class Agent:
         else:
             return session
         return None
+
+    def _not_sent(self, request: DeliveryRequest, started: float, failure: OpenFailed) -> DeliveryReport:
+        """For a request that found no session."""
+        now = self._clock.seconds()
+        outcomes = tuple(
+            Outcome(recipient=recipient, ending=Ending.REFUSED, status=failure.status, text=failure.text)
+            for recipient in request.recipients
+        )
+        return DeliveryReport(
+            ticket=request.ticket, outcomes=outcomes, started=started, ready=now, finished=now, blame=failure.blame,
+            exhausted=True,
+        )  # fmt: skip
 
     def _report(
         self, request: DeliveryRequest, session: OpenSession, result: Result, started: float, ready: float
@@ -199,10 +204,3 @@ class Agent:
                 self._maillog.write("smtp", established(word, candidate.relay, tls))
                 return
         self._maillog.write("smtp", session.reused_line)
-
-
-def _refused(request: DeliveryRequest, status: str, text: str) -> tuple[Outcome, ...]:
-    return tuple(
-        Outcome(recipient=recipient, ending=Ending.REFUSED, status=status, text=text)
-        for recipient in request.recipients
-    )

@@ -65,9 +65,16 @@ def compose(notice: Notice, returned: bytes, *, whole: bool) -> MemoryContent:
     @param returned: from L{excerpt}.
     """
     boundary = f"{notice.queue_id}.{int(notice.now)}/{notice.reporter}"
-    eight_bit = not returned.isascii()
-    encoding = "8bit" if eight_bit else "7bit"
-    head = [
+    encoding = "7bit" if returned.isascii() else "8bit"
+    lines = [*_header(notice, boundary, encoding)]
+    for part in (_for_people(notice), _for_programs(notice), _attached(encoding, whole=whole)):
+        lines += [f"--{boundary}", *part]
+    text = "\r\n".join(lines).encode("ascii", "replace")
+    return MemoryContent(b"%s%s\r\n--%s--\r\n" % (text, returned, boundary.encode()))
+
+
+def _header(notice: Notice, boundary: str, encoding: str) -> list[str]:
+    return [
         f"Date: {formatdate(notice.now, localtime=True)}",
         f"From: MAILER-DAEMON@{notice.reporter} (Mail Delivery System)",
         "Subject: Undelivered Mail Returned to Sender",
@@ -81,8 +88,10 @@ def compose(notice: Notice, returned: bytes, *, whole: bool) -> MemoryContent:
         "This is a MIME-encapsulated message.",
         "",
     ]
-    explained = [
-        f"--{boundary}",
+
+
+def _for_people(notice: Notice) -> list[str]:
+    return [
         "Content-Description: Notification",
         "Content-Type: text/plain; charset=us-ascii",
         "",
@@ -93,8 +102,11 @@ def compose(notice: Notice, returned: bytes, *, whole: bool) -> MemoryContent:
         "",
         *(line for outcome in notice.failed for line in _told(outcome)),
     ]
-    machine = [
-        f"--{boundary}",
+
+
+def _for_programs(notice: Notice) -> list[str]:
+    """RFC 3464: fields of the message, then a group of fields for each recipient."""
+    return [
         "Content-Description: Delivery report",
         "Content-Type: message/delivery-status",
         "",
@@ -105,17 +117,17 @@ def compose(notice: Notice, returned: bytes, *, whole: bool) -> MemoryContent:
         "",
         *(line for outcome in notice.failed for line in _status(outcome, notice.relay)),
     ]
-    kind = "message/rfc822" if whole else "text/rfc822-headers"
-    attached = [
-        f"--{boundary}",
+
+
+def _attached(encoding: str, *, whole: bool) -> list[str]:
+    """The head of the part that the returned octets follow."""
+    return [
         f"Content-Description: Undelivered Message{'' if whole else ' Headers'}",
-        f"Content-Type: {kind}",
+        f"Content-Type: {'message/rfc822' if whole else 'text/rfc822-headers'}",
         f"Content-Transfer-Encoding: {encoding}",
         "",
         "",
     ]
-    text = "\r\n".join([*head, *explained, *machine, *attached])
-    return MemoryContent(b"%s%s\r\n--%s--\r\n" % (text.encode("ascii", "replace"), returned, boundary.encode()))
 
 
 def _told(outcome: Outcome) -> list[str]:
