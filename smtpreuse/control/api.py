@@ -26,7 +26,7 @@ from smtpreuse.control.usage import Usage, usage
 from smtpreuse.errors import SpoolError
 from smtpreuse.interfaces import IQueueDesk, IServiceView
 
-# As many rows as the desk gives at once (DESIGN.md, IQueueDesk).
+# As many rows as are asked of the desk at once.
 PAGE = 1000
 
 
