@@ -19,7 +19,7 @@ from smtpreuse.tls.carry import may_carry
 # How long a lane with a session waits for the next request before the session rests: longer than it takes a busy
 # client to hand in its next message, shorter than anybody waits for a shut-down.
 LINGER = 0.1
-# What a site taught is forgotten when nothing went there for an hour.
+# What a site taught of its window is forgotten when nothing went there for an hour.
 FORGET = 3600.0
 
 
@@ -111,7 +111,9 @@ class SiteQueue:
 
     def forgettable(self, now: float) -> bool:
         """Whether nothing waits or works, and what was learned is old."""
-        return not self.lines and not self.lanes and max(self.last_completion, self.window.dead_until) < now - FORGET
+        if self.lines or self.lanes or self.message_limit.most(now):
+            return False
+        return max(self.last_completion, self.window.dead_until) < now - FORGET
 
     def later(self, when: float, call: Callable[[SiteQueue], None]) -> None:
         """

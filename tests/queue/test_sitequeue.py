@@ -13,6 +13,7 @@ from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Route, Site
 from smtpreuse.queue.line import Job
+from smtpreuse.queue.schedule import LEARNED_FOR
 from smtpreuse.queue.sitequeue import LINGER, SiteQueue, SiteRules
 from tests.fakes import candidate
 from tests.queue.world import SITE_RULES, carrier, endpoint, message
@@ -146,8 +147,16 @@ class SiteQueueTests(SynchronousTestCase):
         self.queue.lanes = 1
         self.assertFalse(self.queue.forgettable(4600.1))
         self.queue.lanes = 0
+        self.assertTrue(self.queue.forgettable(4600.1))
         self.put(job())
         self.assertFalse(self.queue.forgettable(4600.1))
+
+    def test_message_limit_is_not_forgotten(self) -> None:
+        """How many messages a session may carry is believed for a day, also where nothing goes for an hour."""
+        self.queue.message_limit.ended(20, 1000.0)
+        self.queue.message_limit.ended(20, 1000.0)
+        self.assertFalse(self.queue.forgettable(10_000.0))
+        self.assertTrue(self.queue.forgettable(1000.0 + LEARNED_FOR))
 
 
 class LaterTests(SynchronousTestCase):
