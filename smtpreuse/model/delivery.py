@@ -25,7 +25,6 @@ class DeliveryRequest:
     @ivar arrived: UNIX time at which the message came in.
     @ivar activated: UNIX time at which it was taken up for delivery.
     @ivar tried: endpoints that it is not to be given to again in this attempt.
-    @ivar sessions: how many sessions it has had in this attempt.
     @ivar fresh: whether only a new session will do, because a reused one failed it.
     """
 
@@ -40,7 +39,6 @@ class DeliveryRequest:
     arrived: float
     activated: float
     tried: frozenset[Endpoint] = frozenset()
-    sessions: int = 0
     fresh: bool = False
 
 

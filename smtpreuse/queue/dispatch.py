@@ -302,7 +302,7 @@ class Dispatcher:
         return DeliveryRequest(
             ticket=next(self._tickets), queue_id=queue_id, sender=message.sender, recipients=message.recipients,
             size=message.size, body=message.body, content=content, route=job.route, arrived=message.arrived,
-            activated=job.since, tried=job.tried, sessions=job.sessions, fresh=job.fresh,
+            activated=job.since, tried=job.tried, fresh=job.fresh,
         )  # fmt: skip
 
     def reported(self, lane: QueueLane, job: Job, report: DeliveryReport) -> None:

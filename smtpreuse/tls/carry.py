@@ -27,14 +27,6 @@ class Reason(Enum):
     REUSE = "the policy forbids to reuse a TLS session"
     SIZE = "its server takes no message of this size"
 
-    @property
-    def final(self) -> bool:
-        """Whether the session will carry nothing any more, whatever the request."""
-        return self in _FINAL
-
-
-_FINAL = frozenset({Reason.SINGLE, Reason.AGE, Reason.USES})
-
 
 @frozen
 class Yes:

@@ -258,7 +258,7 @@ class TriedTests(DispatchCase):
         self.accept("Q1")
         self.end(Ending.REFUSED, "4.2.0")
         second = self.agent.carried[1]
-        self.assertEqual((second.tried, second.sessions, second.fresh), (frozenset({ONE.endpoint}), 1, False))
+        self.assertEqual((second.tried, second.fresh), (frozenset({ONE.endpoint}), False))
         self.assertEqual(self.log("status="), [])
         self.assertEqual(len(self.log("smtp: Q1: host said: so")), 1)
         self.end(Ending.REFUSED, "4.2.0", endpoint=TWO.endpoint)
