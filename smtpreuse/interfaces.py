@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 from smtpreuse.model.content import Content
-from smtpreuse.model.delivery import DeliveryReport, Turn
+from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn
 from smtpreuse.model.message import Message
 from smtpreuse.model.nexthop import Endpoint, Nexthop
 from smtpreuse.model.queueview import Committed, Counters, QueuePage, QueueRow, Recorded, SessionRow
@@ -119,6 +119,14 @@ class ILane(Interface):
 
         @param carrier: the lane's session, or L{None} when it has none.
         @param most: at most so many requests.
+        """
+
+    async def follow(carrier: Carrier) -> DeliveryRequest | None:
+        """
+        A request whose envelope may go in the same flight as the content that the session is about to carry: one that
+        is due now, or L{None}. Of its site's limits more is asked than C{next} asks.
+
+        @param carrier: the lane's session, its present use counted.
         """
 
     def report(report: DeliveryReport) -> None:

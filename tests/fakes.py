@@ -331,6 +331,7 @@ class FakeLane:
     """
     A lane that gives requests in turn, then C{last}; C{None} among the requests waits until C{go} is called.
 
+    @ivar followers: requests that it gives to share a flight.
     @ivar shown: the carriers that it was asked with.
     """
 
@@ -338,6 +339,7 @@ class FakeLane:
         self.site = Site(name="example.com")
         self.keep = 3
         self.queue = list(requests)
+        self.followers: list[DeliveryRequest] = []
         self.then = then
         self.shown: list[Carrier | None] = []
         self.reports: list[DeliveryReport] = []
@@ -360,6 +362,12 @@ class FakeLane:
             return given
         assert given is not None, "one wait at a time"
         return Turn(requests=(given,))
+
+    async def follow(self, carrier: Carrier) -> DeliveryRequest | None:
+        if not self.followers:
+            return None
+        self.shown.append(carrier)
+        return self.followers.pop(0)
 
     def go(self) -> None:
         """The wait is over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -23,6 +24,19 @@ from smtpreuse.model.logline import established, reused
 from smtpreuse.model.message import Body
 from smtpreuse.model.route import Site
 from smtpreuse.tls.verify import verify
+
+
+@frozen(kw_only=True, eq=False)
+class _Begun:
+    """
+    @ivar started: UNIX time at which the request was taken.
+    @ivar ready: UNIX time at which its transaction began.
+    """
+
+    request: DeliveryRequest
+    transaction: Transaction
+    started: float
+    ready: float
 
 
 @implementer(IDeliveryAgent)
@@ -106,26 +120,57 @@ class Agent:
             lane.report(self._not_sent(request, started, fault))
             return None
         self._busy[lane] = session
-        session.destination = str(request.route.nexthop)
-        ready = self._clock.seconds()
-        transaction = Transaction(session, request, self._line_length_limit)
-        try:
-            self._log_tls(session)
-            self._note_eight_bit(session, request)
-            result = await transaction.run()
-        except Exception:
-            self.log.failure("transaction failed: {queue_id}", queue_id=request.queue_id)
-            result = transaction.interrupted()
-        lane.report(self._report(request, session, result, started, ready))
+        begun: _Begun | None = self._begin(session, request, started)
+        while begun is not None:
+            request, begun = begun.request, await self._complete(lane, session, begun)
         if not session.usable or 0 < self._most_reuses < session.uses:
             self._dismiss(lane.site, session.session)
-        elif request.tried and session.candidate.preference > request.route.candidates[0].preference:
+        elif self._second_choice(session, request):
             # A better host answered, though it refused this request: others are not to pass it by (Postfix likewise).
             session.destination = ""
             await self._part(lane, session, Then.SAVE)
         else:
             return session
         return None
+
+    def _begin(self, session: OpenSession, request: DeliveryRequest, started: float) -> _Begun:
+        session.destination = str(request.route.nexthop)
+        transaction = Transaction(session, request, self._line_length_limit)
+        return _Begun(request=request, transaction=transaction, started=started, ready=self._clock.seconds())
+
+    async def _complete(self, lane: ILane, session: OpenSession, begun: _Begun) -> _Begun | None:
+        """
+        Carry this one to its end.
+
+        @return: the one that went in the same flight, when it is to be carried on with.
+        """
+        followers: list[_Begun] = []
+
+        async def following() -> Transaction | None:
+            request = await lane.follow(session.carrier)
+            if request is None:
+                return None
+            followers.append(self._begin(session, request, self._clock.seconds()))
+            return followers[0].transaction
+
+        transaction = begun.transaction
+        alone = not session.usable or self._second_choice(session, begun.request)
+        try:
+            self._log_tls(session, transaction.use)
+            self._note_eight_bit(session, begun.request)
+            result = await transaction.run(None if alone else following)
+        except Exception:
+            self.log.failure("transaction failed: {queue_id}", queue_id=begun.request.queue_id)
+            result = transaction.interrupted()
+        lane.report(self._report(session, begun, result))
+        for follower in followers:
+            if not session.spoilt:
+                return follower
+            lane.report(self._report(session, follower, follower.transaction.untouched()))
+        return None
+
+    def _second_choice(self, session: OpenSession, request: DeliveryRequest) -> bool:
+        return bool(request.tried) and session.candidate.preference > request.route.candidates[0].preference
 
     def _not_sent(self, request: DeliveryRequest, started: float, failure: OpenFailed) -> DeliveryReport:
         """For a request that found no session."""
@@ -139,14 +184,12 @@ class Agent:
             exhausted=True,
         )  # fmt: skip
 
-    def _report(
-        self, request: DeliveryRequest, session: OpenSession, result: Result, started: float, ready: float
-    ) -> DeliveryReport:
+    def _report(self, session: OpenSession, begun: _Begun, result: Result) -> DeliveryReport:
         return DeliveryReport(
-            ticket=request.ticket, outcomes=result.outcomes, relay=session.candidate.relay,
-            endpoint=session.candidate.endpoint, uses=session.uses, started=started, ready=ready,
+            ticket=begun.request.ticket, outcomes=result.outcomes, relay=session.candidate.relay,
+            endpoint=session.candidate.endpoint, uses=begun.transaction.use, started=begun.started, ready=begun.ready,
             finished=self._clock.seconds(), blame=result.blame, full=result.full,
-            exhausted=result.blame is Blame.OURSELVES,
+            exhausted=result.blame is Blame.OURSELVES, derailed=result.derailed,
         )  # fmt: skip
 
     async def _part(self, lane: ILane, session: OpenSession, then: Then) -> None:
@@ -192,7 +235,7 @@ class Agent:
             text = f"host {session.session.relay} does not offer 8BITMIME: 8-bit content goes as it is"
             self._maillog.write("smtp", f"{request.queue_id}: {text}")
 
-    def _log_tls(self, session: OpenSession) -> None:
+    def _log_tls(self, session: OpenSession, use: int) -> None:
         tls = session.facts.tls
         if tls is None or self._tls_loglevel == 0:
             return
@@ -200,7 +243,7 @@ class Agent:
         if not session.reused_line:
             word = verify(tls.chain, candidate.policy, (candidate.host,), self._clock.seconds()).word
             session.reused_line = reused(word, candidate.relay, tls)
-            if session.uses == 0:
+            if use == 1:
                 self._maillog.write("smtp", established(word, candidate.relay, tls))
                 return
         self._maillog.write("smtp", session.reused_line)

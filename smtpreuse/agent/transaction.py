@@ -1,13 +1,15 @@
 """
 One mail transaction: MAIL to final reply, and what became of each recipient.
 
-It knows the session and the request, and nothing of where either came from. Within a transaction it uses PIPELINING
-(RFC 2920) where the server has it: MAIL, all RCPT and DATA in one group. Texts are those of Postfix's smtp(8).
+It knows the session and the request, and nothing of where either came from. Where the server has PIPELINING (RFC 2920)
+MAIL, all RCPT and DATA are one group, and the next transaction's may go in the same flight as the content of this one
+(section 3.1). Texts are those of Postfix's smtp(8).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
@@ -34,21 +36,32 @@ _SESSION_FULL = re.compile(
 _PIECE = 65536
 _BEGINNING = (STAGES[Verb.RSET], STAGES[Verb.MAIL])
 
+# Gives the transaction that is to follow in the same flight, or L{None}.
+Following = Callable[[], Awaitable["Transaction | None"]]
+
 
 @frozen(kw_only=True)
 class Result:
     """
     @ivar outcomes: one for each recipient of the request.
     @ivar full: whether the server would take no further message on this session, and nothing of this one.
+    @ivar derailed: whether the session broke while this transaction shared a flight with another.
     """
 
     outcomes: tuple[Outcome, ...]
     blame: Blame
     full: bool = False
+    derailed: bool = False
 
 
 class Transaction:
-    """Carries one request over one session."""
+    """
+    Carries one request over one session.
+
+    @ivar use: which transaction of its session this is, from 1.
+    @ivar follower: whose envelope went in the same flight as this one's content, or L{None}.
+    @ivar dotted: whether the whole message was sent.
+    """
 
     def __init__(self, open_session: OpenSession, request: DeliveryRequest, line_length_limit: int = 0) -> None:
         """
@@ -59,26 +72,54 @@ class Transaction:
         self._client = open_session.session.client
         self._request = request
         self._breaker = LineBreaker(line_length_limit) if line_length_limit else None
-        self._reused = open_session.uses > 0
+        open_session.uses += 1
+        self.use = open_session.uses
+        self.follower: Transaction | None = None
+        self._reused = self.use > 1
+        self._awaited: int | None = None
+        self._behind = False
         self._outcomes: dict[Recipient, Outcome] = {}
         self._blame = Blame.NOBODY
         self._full = False
         self._sending = False
+        self._lost_place = False
         self.dotted = False
 
-    async def run(self) -> Result:
+    async def run(self, following: Following | None = None) -> Result:
         """
-        Carry it. The session's C{uses}, C{unclean} and C{spoilt} say afterwards what it is still good for.
+        Carry it. The session's C{unclean} and C{spoilt} say afterwards what it is still good for; C{follower} is to be
+        run next, or to be told that it is L{untouched}.
+
+        @param following: asked when the content is about to go.
         """
-        self._open.uses += 1
         accepted = await self._envelope()
         if accepted is not None:
-            await self._content(accepted)
-        outcomes = tuple(self._outcomes[recipient] for recipient in self._request.recipients)
+            await self._content(accepted, following)
         if self._client.broken:
             self._open.spoilt = self._client.broken
-        self._open.unclean = not self._client.idle
-        return Result(outcomes=outcomes, blame=self._blame, full=self._full)
+        if self.follower is None:
+            self._open.unclean = not self._client.idle
+        return self._result(self._blame, derailed=self._derailed())
+
+    def begin_behind(self) -> bytes:
+        """
+        Begin it in the flight of the one before, on a session whose server has PIPELINING.
+
+        @return: what is to be sent behind that one's content.
+        """
+        self._behind = True
+        octets, self._awaited = self._first_group()
+        return octets
+
+    def untouched(self) -> Result:
+        """
+        What holds when the transaction before it in the flight came to a bad end: whatever is answered to this one may
+        be about that one (the 503 of a server that has left its place, to take the plainest).
+        """
+        text = f"host {self._session.relay}: the message before it failed: {self._open.spoilt}"
+        for recipient in self._request.recipients:
+            self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
+        return self._result(Blame.NOBODY)
 
     def interrupted(self) -> Result:
         """What holds when a fault of our own stopped it: deferred, as trying at once would meet the same fault."""
@@ -87,8 +128,16 @@ class Transaction:
         for recipient in self._request.recipients:
             if recipient not in self._outcomes:
                 self._settle(recipient, ending, "4.3.0", "internal error while the message was being sent")
+        return self._result(Blame.OURSELVES)
+
+    def _result(self, blame: Blame, *, derailed: bool = False) -> Result:
         outcomes = tuple(self._outcomes[recipient] for recipient in self._request.recipients)
-        return Result(outcomes=outcomes, blame=Blame.OURSELVES)
+        return Result(outcomes=outcomes, blame=blame, full=self._full, derailed=derailed)
+
+    def _derailed(self) -> bool:
+        broken = self.follower is not None and self._client.broken is not None
+        closed = self._behind and self._session.lost is not None and not self.dotted
+        return self._lost_place or broken or closed
 
     # The envelope
 
@@ -96,24 +145,58 @@ class Transaction:
         """
         @return: the recipients that the server accepted, when it waits for the content; else L{None}.
         """
-        client, request, unclean = self._client, self._request, self._open.unclean
-        if self._session.lost is not None:
-            self._gone()
+        unclean = self._open.unclean
+        if self._awaited is None:
+            if self._over():
+                return None
+            octets, self._awaited = self._first_group()
+            if octets:
+                self._session.send(octets)
+        answers = await self._session.answers(self._awaited)
+        if unclean and not self._reset(answers):
             return None
-        group = [client.rset()] if unclean else []
+        if self._open.facts.capabilities.pipelining:
+            answers = answers[unclean:]
+        else:
+            answers = await self._one_by_one()
+        if self._reused and self._out_of_step(answers):
+            return None
+        return self._judge(answers)
+
+    def _first_group(self) -> tuple[bytes, int]:
+        """
+        @return: the octets of the first group of commands, and how many answers it will have.
+        """
+        client, request = self._client, self._request
+        group = [client.rset()] if self._open.unclean else []
         if self._open.facts.capabilities.pipelining:
             group.append(client.mail(request.sender, self._parameters()))
             group.extend(client.rcpt(recipient.address) for recipient in request.recipients)
             group.append(client.data())
-        answers: list[Answer] = []
-        if group:
-            self._session.send(b"".join(group))
-            answers = await self._session.answers(len(group))
-        if unclean and not self._reset(answers):
-            return None
-        if self._open.facts.capabilities.pipelining:
-            return self._judge(answers[unclean:])
-        return self._judge(await self._one_by_one())
+        return b"".join(group), len(group)
+
+    def _out_of_step(self, answers: list[Answer]) -> bool:
+        """
+        Whether what answers the envelope may be about something else: a reply too many to the message before would
+        answer this MAIL; and there are servers that throw away what has come when they answer a final dot, and then see
+        the rest of an envelope that was in its flight, or nothing.
+        """
+        mail = answers[0].reply if answers else None
+        if self._behind and len(answers) < (self._awaited or 0):
+            if mail is not None and (mail.code == 421 or _SESSION_FULL.search(mail.text)):
+                return False
+            self._gone()
+            return True
+        odd = mail
+        if mail is not None and self._behind and any(each.reply.positive for each in answers[1:-1]):
+            odd = answers[-1].reply
+        if odd is None or not odd.syntactic:
+            return False
+        self._open.spoilt, self._lost_place = odd.text, self._behind
+        text = f"host {self._session.relay} lost its place between two messages: {odd.text}"
+        for recipient in self._request.recipients:
+            self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
+        return True
 
     def _reset(self, answers: list[Answer]) -> bool:
         """
@@ -122,6 +205,7 @@ class Transaction:
         @param answers: to it, and to what went with it.
         """
         if answers and answers[0].reply.positive:
+            self._open.unclean = False
             return True
         if answers:
             # Whatever MAIL were answered now would say nothing of this message.
@@ -171,6 +255,9 @@ class Transaction:
         """
         mail = answers[0].reply if answers else None
         data = answers[-1].reply if answers and answers[-1].verb is Verb.DATA else None
+        for answer in answers:
+            if answer.reply.code == 421:
+                self._open.spoilt = answer.reply.text
         waits = data is not None and data.intermediate
         if mail is None or not mail.positive:
             if mail is not None:
@@ -197,33 +284,38 @@ class Transaction:
 
     # The content
 
-    async def _content(self, accepted: list[Recipient]) -> None:
+    async def _content(self, accepted: list[Recipient], following: Following | None) -> None:
         content = self._request.content
-        if self._session.lost is not None:
-            self._gone()
+        if self._over():
             return
         self._sending = True
         if not accepted:
             # RFC 2920 section 3.1: the 354 came all the same, so an empty message must end it.
-            self._client.content()
-            self._session.send(b".\r\n")
+            rest = b".\r\n"
         elif isinstance(content, FileContent):
-            if not await self._stream(content):
-                self._gone()
-                return
+            rest = await self._stream(content)
         else:
-            self._client.content()
-            self.dotted = True
-            self._session.send(stuffed(self._breaker.whole(content.octets) if self._breaker else content.octets))
+            rest = stuffed(self._breaker.whole(content.octets) if self._breaker else content.octets)
+        follower = await following() if following is not None and self._session.lost is None else None
+        if self._over():
+            return
+        self._client.content()
+        if follower is not None:
+            rest += follower.begin_behind()
+            self.follower = follower
+        self.dotted = bool(accepted)
+        self._session.send(rest)
         answers = await self._session.answers(1)
         if answers:
             self._final(accepted, answers[0].reply)
         else:
             self._gone()
 
-    async def _stream(self, content: FileContent) -> bool:
+    async def _stream(self, content: FileContent) -> bytes:
         """
-        @return: whether all of it was written, the final dot included.
+        Send content until it is over, or the session is lost.
+
+        @return: its end, the final dot included, which is not sent yet.
         """
         stuffer, breaker = Stuffer(), self._breaker
         with open(content.path, "rb") as file:
@@ -231,12 +323,9 @@ class Transaction:
                 self._session.send(stuffer.feed(breaker.feed(piece) if breaker else piece))
                 await self._session.room()
                 if self._session.lost is not None:
-                    return False
-        self._client.content()
-        self.dotted = True
+                    break
         rest = stuffer.feed(breaker.finish()) if breaker else b""
-        self._session.send(rest + stuffer.finish())
-        return True
+        return rest + stuffer.finish()
 
     def _final(self, accepted: list[Recipient], reply: Reply) -> None:
         if reply.positive:
@@ -275,6 +364,11 @@ class Transaction:
         for recipient in recipients:
             self._settle(recipient, ending, reply.status, text, reply)
 
+    def _over(self) -> bool:
+        """Whether the session was lost; those without an outcome are settled then."""
+        self._gone()
+        return self._session.lost is not None
+
     def _gone(self) -> None:
         """Settle those that have no outcome because the session was lost, or because nobody was accepted."""
         lost = self._session.lost
@@ -287,6 +381,7 @@ class Transaction:
         stray = self._session.stray
         if self.dotted:
             ending, text = Ending.UNKNOWN, str(lost)
+            self._lost_place = self.follower is not None
         elif self._sending and stray is not None and stray.code >= 400:
             # The server spoke before the content was over: that is its reply.
             self._refuse(unsettled, stray, Verb.CONTENT)

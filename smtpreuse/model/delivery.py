@@ -102,6 +102,7 @@ class DeliveryReport:
     @ivar finished: UNIX time of the last reply.
     @ivar full: whether its session took no further message: C{uses} counts this one.
     @ivar exhausted: whether no candidate is left to try.
+    @ivar derailed: whether its session broke while it shared a flight with another request.
     """
 
     ticket: int
@@ -115,6 +116,7 @@ class DeliveryReport:
     blame: Blame = Blame.NOBODY
     full: bool = False
     exhausted: bool = False
+    derailed: bool = False
 
 
 class Then(Enum):

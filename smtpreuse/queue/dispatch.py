@@ -273,6 +273,10 @@ class Dispatcher:
         """What this lane does next: a job, an empty turn, or for how many seconds to linger."""
         return self._traffic.pick(lane, carrier, lingered=lingered)
 
+    def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None:
+        """What may go in the same flight behind what this lane's session carries, or L{None}."""
+        return self._traffic.pick_follower(lane, carrier)
+
     def taken(self, job: Job, window: int) -> None:
         """A lane takes this job; C{window} is its site's."""
         hop = self._stock.taken(job)

@@ -25,6 +25,8 @@ class LaneKeeper(Protocol):
 
     def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float: ...
 
+    def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None: ...
+
     async def prepared(self, job: Job) -> DeliveryRequest | None: ...
 
     def reported(self, lane: QueueLane, job: Job, report: DeliveryReport) -> None: ...
@@ -39,6 +41,7 @@ class QueueLane:
     @ivar jobs: what it was given and has not reported, by ticket.
     @ivar preparing: what it will be given as soon as its content is there.
     @ivar destination: nexthop domain of the last request it was given.
+    @ivar finished: UNIX time of its last report.
     """
 
     def __init__(self, queue: SiteQueue, dispatcher: LaneKeeper) -> None:
@@ -46,6 +49,7 @@ class QueueLane:
         self.jobs: dict[int, Job] = {}
         self.preparing: Job | None = None
         self.destination = ""
+        self.finished = 0.0
         self._dispatcher = dispatcher
         self._given: deque[float] = deque(maxlen=STARVING_AFTER)
 
@@ -88,12 +92,24 @@ class QueueLane:
                 await self.queue.linger(picked)
                 lingered = True
                 continue
-            self.preparing = picked
-            request = await self._dispatcher.prepared(picked)
-            self.preparing = None
+            request = await self._prepared(picked)
             if request is not None:
-                self.jobs[request.ticket] = picked
                 return Turn(requests=(request,))
+
+    async def follow(self, carrier: Carrier) -> DeliveryRequest | None:
+        while (job := self._dispatcher.pick_follower(self, carrier)) is not None:
+            request = await self._prepared(job)
+            if request is not None:
+                return request
+        return None
+
+    async def _prepared(self, job: Job) -> DeliveryRequest | None:
+        self.preparing = job
+        request = await self._dispatcher.prepared(job)
+        self.preparing = None
+        if request is not None:
+            self.jobs[request.ticket] = job
+        return request
 
     def report(self, report: DeliveryReport) -> None:
         self._dispatcher.reported(self, self.jobs.pop(report.ticket), report)

@@ -13,12 +13,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from smtpreuse.model.reuse import Carrier, Profile
 from smtpreuse.model.route import Site
 from smtpreuse.queue.line import Job, Lines
-from smtpreuse.queue.schedule import MessageLimit, Pace, Rest, Window
+from smtpreuse.queue.schedule import LEARNED_FOR, STUCK, MessageLimit, Pace, Rest, Window
 from smtpreuse.tls.carry import may_carry
 
 # How long a lane with a session waits for the next request before the session rests: longer than it takes a busy
 # client to hand in its next message, shorter than anybody waits for a shut-down.
 LINGER = 0.1
+# Where nobody knows how many messages a server takes on a session, so many go one by one before the next envelope may
+# share a flight with content. Servers with a limit have mostly less than that; and one that closes while there is
+# something to read destroys its own last reply (measured: in up to 18 % of runs).
+OVERLAP_AFTER = 10
 # What a site taught of its window is forgotten when nothing went there for an hour.
 FORGET = 3600.0
 
@@ -61,6 +65,7 @@ class SiteQueue:
         self.not_before = 0.0
         self.last_completion = 0.0
         self.previous_completion = 0.0
+        self._one_by_one_until = 0.0
         self._clock = clock
         self._waiting: list[tuple[float, Deferred[None]]] = []
         self._timer: IDelayedCall | None = None
@@ -80,6 +85,20 @@ class SiteQueue:
             return False
         needs = self.rules.profile.needs(candidate, job.message.size)
         return bool(may_carry(key, facts, needs, now, most_uses=self.rules.most_uses))
+
+    def overlaps(self, carrier: Carrier, now: float) -> bool:
+        """
+        Whether an envelope may follow in the same flight as the content that this session is about to carry. Not where
+        that takes so long that another lane were opened for it.
+        """
+        if now < self._one_by_one_until or self.rules.rate_delay or self.pace.transaction >= STUCK:
+            return False
+        known = self.message_limit.most(now) > 0
+        return carrier.facts.capabilities.pipelining and (known or carrier.facts.uses > OVERLAP_AFTER)
+
+    def derailed(self, now: float) -> None:
+        """A session broke while two transactions shared a flight: for a day each has flights of its own."""
+        self._one_by_one_until = now + LEARNED_FOR
 
     def completed(self, now: float) -> None:
         """A delivery was completed."""
@@ -111,7 +130,7 @@ class SiteQueue:
 
     def forgettable(self, now: float) -> bool:
         """Whether nothing waits or works, and what was learned is old."""
-        if self.lines or self.lanes or self.message_limit.most(now):
+        if self.lines or self.lanes or self.message_limit.most(now) or now < self._one_by_one_until:
             return False
         return max(self.last_completion, self.window.dead_until) < now - FORGET
 

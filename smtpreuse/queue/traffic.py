@@ -168,16 +168,14 @@ class Traffic:
         @return: a job, an empty turn, or for how many seconds to linger.
         """
         queue, now = lane.queue, self._clock.seconds()
-        if self._owner.held_up or queue.window.dead_until > now or queue.lanes > queue.window.size:
+        if self._stopped(queue, now):
             return Turn(then=Then.QUIT)
         if queue.not_before > now:
             return Turn(then=Then.SAVE)
         if carrier is not None and (turn := self._enough(lane, carrier, now)) is not None:
             return turn
-        job = queue.take(carrier, now)
+        job = self._take(lane, carrier, now)
         if job is not None:
-            lane.gave(job, now)
-            self._owner.taken(job, queue.window.size)
             return job
         if carrier is None:
             return Turn()
@@ -188,6 +186,28 @@ class Traffic:
             return Turn(then=then)
         # A completion within the next second would have the session kept: so it is not over before that second is.
         return LINGER if then is Then.SAVE else BACK_TO_BACK
+
+    def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None:
+        """
+        What may go in the same flight behind what a lane's session carries.
+
+        @return: L{None} when nothing is due for it, or the site does not allow for that.
+        """
+        queue, now = lane.queue, self._clock.seconds()
+        if self._stopped(queue, now) or not queue.overlaps(carrier, now) or self._enough(lane, carrier, now):
+            return None
+        return self._take(lane, carrier, now)
+
+    def _stopped(self, queue: SiteQueue, now: float) -> bool:
+        """Whether a lane of this site is to begin nothing more."""
+        return self._owner.held_up or queue.window.dead_until > now or queue.lanes > queue.window.size
+
+    def _take(self, lane: QueueLane, carrier: Carrier | None, now: float) -> Job | None:
+        job = lane.queue.take(carrier, now)
+        if job is not None:
+            lane.gave(job, now)
+            self._owner.taken(job, lane.queue.window.size)
+        return job
 
     def _enough(self, lane: QueueLane, carrier: Carrier, now: float) -> Turn | None:
         """Why a session gets nothing more, though there may be something that it could carry."""
@@ -226,8 +246,12 @@ class Traffic:
         if report.uses == 1:
             queue.pace.connected(report.ready - report.started)
         if report.uses:
-            queue.pace.carried(report.finished - report.ready)
+            # Where it followed another in one flight, what counts is how long the next one would have had to wait.
+            queue.pace.carried(now - max(report.ready, lane.finished))
             queue.completed(now)
+            lane.finished = now
+        if report.derailed:
+            queue.derailed(now)
         if report.full:
             queue.message_limit.ended(report.uses - 1, now)
         others = queue.lanes - 1 + self._cache.resting(queue.site)

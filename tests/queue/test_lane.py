@@ -19,7 +19,7 @@ from smtpreuse.queue.line import Job
 from smtpreuse.queue.sitequeue import LINGER, SiteQueue
 from tests.agent.world import request
 from tests.fakes import FakeRouter
-from tests.queue.world import SITE_RULES, message, report_of
+from tests.queue.world import SITE_RULES, carrier, message, report_of
 
 
 class FakeDispatcher:
@@ -28,6 +28,7 @@ class FakeDispatcher:
     def __init__(self) -> None:
         self.picks: list[Job | Turn | float] = []
         self.lingered: list[bool] = []
+        self.followers: list[Job] = []
         self.requests: list[DeliveryRequest | None] = []
         self.reports: list[tuple[str, int]] = []
         self.ends: list[list[str]] = []
@@ -35,6 +36,9 @@ class FakeDispatcher:
     def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float:
         self.lingered.append(lingered)
         return self.picks.pop(0)
+
+    def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None:
+        return self.followers.pop(0) if self.followers else None
 
     async def prepared(self, job: Job) -> DeliveryRequest | None:
         return self.requests.pop(0)
@@ -91,6 +95,16 @@ class QueueLaneTests(SynchronousTestCase):
         turn = self.successResultOf(self.next())
         self.assertEqual([each.ticket for each in turn.requests], [8])
         self.assertEqual([each.message.queue_id for each in self.lane.jobs.values()], ["b"])
+
+    def test_follow(self) -> None:
+        """One whose content cannot be had is left out; where nothing may follow it says so."""
+        self.dispatcher.followers = [job("a"), job("b")]
+        self.dispatcher.requests = [None, request(ticket=8)]
+        found = self.successResultOf(Deferred.fromCoroutine(self.lane.follow(carrier())))
+        assert found is not None
+        self.assertEqual(found.ticket, 8)
+        self.assertEqual([each.message.queue_id for each in self.lane.jobs.values()], ["b"])
+        self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(self.lane.follow(carrier()))))
 
     def test_linger(self) -> None:
         """Nothing now: it waits for a moment, once."""

@@ -13,8 +13,9 @@ from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Route, Site
 from smtpreuse.queue.line import Job
-from smtpreuse.queue.schedule import LEARNED_FOR
+from smtpreuse.queue.schedule import LEARNED_FOR, STUCK
 from smtpreuse.queue.sitequeue import LINGER, SiteQueue, SiteRules
+from tests.agent.world import PLAIN
 from tests.fakes import candidate
 from tests.queue.world import SITE_RULES, carrier, endpoint, message
 
@@ -150,6 +151,27 @@ class SiteQueueTests(SynchronousTestCase):
         self.assertTrue(self.queue.forgettable(4600.1))
         self.put(job())
         self.assertFalse(self.queue.forgettable(4600.1))
+
+    def test_overlaps(self) -> None:
+        """A flight is shared behind ten messages, or where the site's limit is known; PIPELINING it takes anyway."""
+        self.assertEqual([self.queue.overlaps(carrier(uses=uses), 0.0) for uses in (1, 10, 11)], [False, False, True])
+        self.assertFalse(self.queue.overlaps(carrier(uses=11, capabilities=PLAIN), 0.0))
+        for _ in range(2):
+            self.queue.message_limit.ended(20, 0.0)
+        self.assertTrue(self.queue.overlaps(carrier(uses=1), 0.0))
+
+    def test_overlaps_not(self) -> None:
+        """Not where a rate is set, not where transactions take long, and for a day not where a flight broke."""
+        session = carrier(uses=11)
+        self.assertFalse(self.make(rate_delay=1.0).overlaps(session, 0.0))
+        self.queue.pace.carried(STUCK)
+        self.assertFalse(self.queue.overlaps(session, 0.0))
+        self.queue = self.make()
+        self.queue.derailed(0.0)
+        self.assertFalse(self.queue.overlaps(session, LEARNED_FOR - 1))
+        self.assertFalse(self.queue.forgettable(LEARNED_FOR - 1))
+        self.assertTrue(self.queue.overlaps(session, LEARNED_FOR))
+        self.assertTrue(self.queue.forgettable(LEARNED_FOR))
 
     def test_message_limit_is_not_forgotten(self) -> None:
         """How many messages a session may carry is believed for a day, also where nothing goes for an hour."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from smtpreuse.model.delivery import Blame, Ending, Then, Turn
+from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then, Turn
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.queue.lane import STARVING_AFTER
 from smtpreuse.queue.schedule import BACK_TO_BACK, STUCK
@@ -205,6 +205,61 @@ class SessionTests(TrafficCase):
             self.put("A", site="site")
         self.assertEqual((turn.then, turn.more), (Then.SAVE, True))
         self.assertEqual(given, 20 + STARVING_AFTER)
+
+    def follow(self, session: Carrier) -> DeliveryRequest | None:
+        """What may share the flight of this session's content."""
+        lane = self.idle.workers[0].lane
+        return self.successResultOf(Deferred.fromCoroutine(lane.follow(session)))
+
+    def test_follow(self) -> None:
+        """The oldest that the session may carry, at once or not at all; it is the lane's then."""
+        self.put("Q1", "Q2")
+        session = carrier(uses=11)
+        self.assertIsNone(self.follow(carrier(uses=11, address="192.0.2.99")))
+        self.assertIsNone(self.follow(carrier(uses=1)))
+        for name in ("Q1", "Q2"):
+            request = self.follow(session)
+            assert request is not None
+            self.assertEqual(request.queue_id, name)
+        self.assertIsNone(self.follow(session))
+        (lane,) = self.traffic.lanes
+        self.assertEqual([job.message.queue_id for job in lane.taken()], ["Q1", "Q2"])
+        self.assertEqual([name for name, _ in self.owner.taken_with], ["Q1", "Q2"])
+
+    def test_follow_asks_what_next_asks(self) -> None:
+        """Nothing where recording fails, the site is dead, the window narrowed, or the session has had its share."""
+        self.put("Q1")
+        queue, session = self.queue(), carrier(uses=11)
+        self.owner.held_up = True
+        self.assertIsNone(self.follow(session))
+        self.owner.held_up = False
+        queue.window.dead_until = self.clock.seconds() + 1
+        self.assertIsNone(self.follow(session))
+        queue.window.dead_until = 0.0
+        queue.lanes = 2
+        self.assertIsNone(self.follow(session))
+        queue.lanes = 1
+        for _ in range(2):
+            queue.message_limit.ended(11, self.clock.seconds())
+        self.assertIsNone(self.follow(session))
+        self.assertIsNotNone(self.follow(carrier(uses=10)))
+
+    def test_derailed(self) -> None:
+        """A flight that broke teaches the site to have flights of one."""
+        self.put("Q1", "Q2")
+        turn = self.ask(carrier(uses=20))
+        self.idle.workers[0].lane.report(report_of(turn.requests[0], uses=21, derailed=True))
+        self.assertIsNone(self.follow(carrier(uses=21)))
+
+    def test_pace_of_followers(self) -> None:
+        """The time of one that followed another begins when that one ended."""
+        self.put("Q1", "Q2")
+        turn, second = self.ask(carrier(uses=20)), self.follow(carrier(uses=21))
+        assert second is not None
+        lane, now = self.idle.workers[0].lane, self.clock.seconds()
+        lane.report(report_of(turn.requests[0], uses=21, ready=now, finished=now + 0.5))
+        lane.report(report_of(second, uses=22, ready=now, finished=now + 1.0))
+        self.assertAlmostEqual(self.queue().pace.transaction, 0.5)
 
     def test_window_narrowed(self) -> None:
         """A lane that is one too many quits."""

@@ -52,6 +52,9 @@ class FakeOwner:
     def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float:
         return self._all().pick(lane, carrier, lingered=lingered)
 
+    def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None:
+        return self._all().pick_follower(lane, carrier)
+
     async def prepared(self, job: Job) -> DeliveryRequest | None:
         given = job.message
         assert job.route is not None, "only routed jobs are queued"

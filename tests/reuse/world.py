@@ -51,8 +51,9 @@ class Server(FakeEnd):
 
     @ivar commands: verbs, in order; C{.} for the end of a content.
     @ivar contents: what it was sent between DATA and the dot.
+    @ivar writes: what it was sent, in the pieces in which it was.
     @ivar manners: what it says in place of L{REPLIES}: by verb, or by verb and how often that verb came, C{MAIL 2}.
-    @ivar behind: what it does behind its reply to a verb: says that, or closes.
+    @ivar behind: what it does behind its reply to a verb, named likewise: says that, or closes.
     """
 
     def __init__(self, clock: Clock, candidate: Candidate, manners: dict[str, str], behind: dict[str, str]) -> None:
@@ -62,6 +63,7 @@ class Server(FakeEnd):
         self.behind = behind
         self.commands: list[str] = []
         self.contents: list[bytes] = []
+        self.writes: list[bytes] = []
         self.ended = False
         self._clock = clock
         self._buffer = b""
@@ -78,6 +80,7 @@ class Server(FakeEnd):
 
     def write(self, data: bytes) -> None:
         self._buffer += data
+        self.writes.append(data)
         self._clock.callLater(0, self._work)
 
     def says(self, text: str) -> None:
@@ -101,13 +104,13 @@ class Server(FakeEnd):
                 usual = "503 5.5.1 MAIL first"
             said = self.manners.get(f"{verb} {self.commands.count(verb)}", self.manners.get(verb, usual))
             if verb == "MAIL":
-                self._refused = not said.startswith("250")
+                self._refused = said[:1] in ("4", "5")
             if verb == "DATA" and said.startswith("354"):
                 self._in_content = True
                 # So that the end of an empty content is found like every other.
                 self._buffer = b"\r\n" + self._buffer
             self.says(said)
-            self.says(self.behind.get(verb, SILENCE))
+            self.says(self.behind.get(f"{verb} {self.commands.count(verb)}", self.behind.get(verb, SILENCE)))
 
     def _next(self) -> str | None:
         end = b"\r\n.\r\n" if self._in_content else b"\r\n"
@@ -135,6 +138,7 @@ class Network:
     @ivar lifetime: C{smtp_connection_reuse_time_limit}.
     @ivar manners: of the servers to come.
     @ivar behind: likewise.
+    @ivar first: manners, and what is done behind replies, of the next server only.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -147,6 +151,7 @@ class Network:
         self.lifetime = 300.0
         self.manners: dict[str, str] = {}
         self.behind: dict[str, str] = {}
+        self.first: tuple[dict[str, str], dict[str, str]] | None = None
         self._clock = clock
 
     async def open(self, candidate: Candidate, *, fall_back: bool) -> OpenSession:
@@ -158,7 +163,9 @@ class Network:
             raise OpenFailed("4.4.1", f"connect to {candidate.relay}: Connection timed out")
         await deferLater(self._clock, 0)  # type: ignore[arg-type]  # likewise
         why = self._why(policy.level)
-        server = Server(self._clock, candidate, self.manners, self.behind)
+        manners, behind = self.first or (self.manners, self.behind)
+        self.first = None
+        server = Server(self._clock, candidate, manners, behind)
         self.servers.append(server)
         relay = f"{candidate.host}[{candidate.endpoint.address}]"
         facts = SessionFacts(
@@ -270,8 +277,12 @@ class ReuseCase(SynchronousTestCase):
         return [line.partition(" status=")[2].partition(" ")[0] for line in lines]
 
     def arrived(self) -> list[str]:
-        """Queue ids of the contents that the servers took with 2xx or otherwise, in order of their connections."""
-        return [content.decode().split()[0] for server in self.network.servers for content in server.contents]
+        """
+        Queue ids of the contents that the servers took with 2xx or otherwise, in order of their connections; a lone dot
+        brings none.
+        """
+        contents = [content.decode().split() for server in self.network.servers for content in server.contents]
+        return [words[0] for words in contents if words]
 
     def all_sent(self) -> None:
         """Each message was sent, was tried once as far as anybody can see, and is gone."""
