@@ -37,13 +37,15 @@ class OpenFailed(DeliveryProblem):
     No session could be opened to a candidate.
 
     @ivar blame: whether the site is at fault.
-    @ivar handshake: whether it was the TLS handshake, so that C{may} may fall back to plaintext.
+    @ivar handshake: whether TLS failed, in its handshake or right behind it, so that C{may} may fall back to plaintext.
+    @ivar relay: the server that answered, C{host[address]:port}; empty where none did.
     """
 
     def __init__(self, status: str, text: str, blame: Blame = Blame.SITE, *, handshake: bool = False) -> None:
         super().__init__(status, text)
         self.blame = blame
         self.handshake = handshake
+        self.relay = ""
 
 
 @frozen(kw_only=True)
@@ -111,18 +113,24 @@ class _Opening:
     async def run(self, *, plaintext: bool) -> OpenSession:
         opened = self._clock.seconds()
         session = self._session(await self._connect(), Client())
+        tls: TLSResult | None = None
         try:
             try:
                 await self._greeting(session)
                 capabilities = await self._hello(session)
-                tls, why = None, Plaintext.FAILED if plaintext else await self._starttls(session, capabilities)
+                why = Plaintext.FAILED if plaintext else await self._starttls(session, capabilities)
                 if why is None:
                     tls, session = await self._handshake(session)
                     capabilities = await self._hello(session)
+                if session.lost is not None:
+                    raise session.lost
             except SessionLost as lost:
-                raise OpenFailed("4.4.2", str(lost)) from lost
-        except Exception:
+                # A server whose TLS fails may close only when its handshake is over for us (TLS 1.3).
+                raise OpenFailed("4.4.2", str(lost), self._blame(tls), handshake=tls is not None) from lost
+        except Exception as problem:
             session.retire()
+            if isinstance(problem, OpenFailed):
+                problem.relay = self._candidate.relay
             raise
         policy = self._candidate.policy
         facts = SessionFacts(
@@ -131,6 +139,10 @@ class _Opening:
             opened=opened, good_until=opened + self._rules.lifetime,
         )  # fmt: skip
         return OpenSession(session, self._candidate, self._rules.profile.key(self._candidate), facts)
+
+    def _blame(self, tls: TLSResult | None) -> Blame:
+        # At C{may} the next attempt goes without TLS: no reason to think less of the site (Postfix likewise).
+        return Blame.NOBODY if tls is not None and self._candidate.policy.level is Level.MAY else Blame.SITE
 
     def _session(self, end: IStreamEnd, client: Client) -> Session:
         return Session(end, client, self._clock, self._rules.limits, self._host)
@@ -166,15 +178,13 @@ class _Opening:
 
     async def _hello(self, session: Session) -> Capabilities:
         name = self._rules.profile.helo
-        session.send(session.client.ehlo(name))
-        reply = await session.answer()
+        reply = await session.ask(lambda: session.client.ehlo(name))
         if reply.positive:
             self._not_ourselves(reply)
             return parse_ehlo(reply, self._rules.discard)
         if reply.code == 421:
             self._refused(session, reply, skip=False)
-        session.send(session.client.helo(name))
-        reply = await session.answer()
+        reply = await session.ask(lambda: session.client.helo(name))
         if not reply.positive:
             self._refused(session, reply, skip=False)
         self._not_ourselves(reply)
@@ -206,8 +216,7 @@ class _Opening:
                 session.part()
                 raise OpenFailed("4.7.4", f"TLS is required, but was not offered by host {self._host}")
             return Plaintext.NOT_OFFERED
-        session.send(session.client.starttls())
-        reply = await session.answer()
+        reply = await session.ask(session.client.starttls)
         if reply.positive:
             return None
         if level > Level.MAY:
@@ -228,10 +237,8 @@ class _Opening:
         if end is None:
             if result.local:
                 raise OpenFailed("4.3.0", f"TLS is not available here: {result.error}", Blame.OURSELVES)
-            # At C{may} the next attempt goes without TLS: no reason to think less of the site (Postfix likewise).
-            blame = Blame.NOBODY if policy.level is Level.MAY else Blame.SITE
             text = f"Cannot start TLS with host {self._host}: handshake failure: {result.error}"
-            raise OpenFailed("4.7.5", text, blame, handshake=True)
+            raise OpenFailed("4.7.5", text, self._blame(result), handshake=True)
         verdict = verify(result.chain, policy, (self._candidate.host,), self._clock.seconds())
         if not verdict.matched:
             end.abort()

@@ -15,9 +15,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from smtpreuse.agent.connect import OpenFailed
+from smtpreuse.agent.outcomes import Result
 from smtpreuse.agent.reuse import Finder
 from smtpreuse.agent.session import OpenSession, Session
-from smtpreuse.agent.transaction import Result, Transaction
+from smtpreuse.agent.transaction import Transaction
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailLog
 from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then
 from smtpreuse.model.logline import established, reused
@@ -180,8 +181,8 @@ class Agent:
             for recipient in request.recipients
         )
         return DeliveryReport(
-            ticket=request.ticket, outcomes=outcomes, started=started, ready=now, finished=now, blame=failure.blame,
-            exhausted=True,
+            ticket=request.ticket, outcomes=outcomes, relay=failure.relay or "none", started=started, ready=now,
+            finished=now, blame=failure.blame, exhausted=True,
         )  # fmt: skip
 
     def _report(self, session: OpenSession, begun: _Begun, result: Result) -> DeliveryReport:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from smtpreuse.agent.connect import Connector, OpenFailed
 from smtpreuse.agent.session import Limits, OpenSession, Session
-from smtpreuse.interfaces import IConnectionCache, IHostMemory, ILane, IStreamEnd
+from smtpreuse.interfaces import IConnectionCache, IHostMemory, ILane, IMailLog, IStreamEnd
 from smtpreuse.model.delivery import Blame, DeliveryRequest
 from smtpreuse.model.nexthop import Candidate
 from smtpreuse.model.reuse import Profile, ReuseKey, SessionFacts
@@ -37,12 +37,13 @@ class Finder:
     """Finds or opens the session for a request."""
 
     def __init__(
-        self, cache: IConnectionCache, connector: Connector, hosts: IHostMemory, clock: IReactorTime, random: Random,
-        rules: SearchRules,
+        self, cache: IConnectionCache, connector: Connector, hosts: IHostMemory, maillog: IMailLog, clock: IReactorTime,
+        random: Random, rules: SearchRules,
     ) -> None:  # fmt: skip
         self._cache = cache
         self._connector = connector
         self._hosts = hosts
+        self._maillog = maillog
         self._clock = clock
         self._random = random
         self._rules = rules
@@ -113,11 +114,38 @@ class Finder:
             except OpenFailed as error:
                 if error.blame is not Blame.OURSELVES:
                     self._hosts.failed(candidate.endpoint)
-                failure = error
-                if error.status.startswith("5"):
+                if failure is not None:
+                    self._passed_by(request, failure)
+                failure = _softened(error, candidate, request.route.candidates[0])
+                if failure.status.startswith("5"):
                     break
             else:
+                if failure is not None:
+                    self._passed_by(request, failure)
                 self._hosts.answered(candidate.endpoint)
                 return session
         assert failure is not None, "there is at least one candidate"
         raise failure
+
+    def _passed_by(self, request: DeliveryRequest, failure: OpenFailed) -> None:
+        """Tell the operator of a candidate that gave no session; the last one's reason stands with the outcome."""
+        self._maillog.write("smtp", f"{request.queue_id}: {failure.text}" if failure.relay else failure.text)
+
+
+def _softened(failure: OpenFailed, candidate: Candidate, best: Candidate) -> OpenFailed:
+    """
+    What a final refusal means by whose fault it is (Postfix's C{smtp_connect.c}). A relay that our own configuration
+    names is our mistake, and mail waits until it is mended; and where we are found behind a better host that does not
+    answer now, mail waits for that.
+
+    @param best: of the request's route.
+    """
+    if candidate.configured and failure.status.startswith("5"):
+        status, text = "4.3.5", f"mail server configuration problem: {failure.text}"
+    elif failure.status == "5.4.6" and candidate.preference > best.preference:
+        status, text = "4.4.6", failure.text
+    else:
+        return failure
+    softened = OpenFailed(status, text, failure.blame)
+    softened.relay = failure.relay
+    return softened

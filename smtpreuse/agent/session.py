@@ -7,7 +7,7 @@ smtp(8).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -20,7 +20,7 @@ from smtpreuse.interfaces import IStreamEnd, IStreamReceiver
 from smtpreuse.model.nexthop import Candidate
 from smtpreuse.model.reply import Reply
 from smtpreuse.model.reuse import Carrier, ReuseKey, SessionFacts
-from smtpreuse.smtp.client import Answer, Client, Verb
+from smtpreuse.smtp.client import Answer, Client, State, Verb
 
 STAGES: Mapping[Verb, str] = {
     Verb.GREETING: "receiving the initial server greeting",
@@ -125,6 +125,18 @@ class Session:
         taken, self._answers = self._answers[:count], self._answers[count:]
         return taken
 
+    async def ask(self, command: Callable[[], bytes]) -> Reply:
+        """
+        Send one command and wait for its reply.
+
+        @param command: of the grammar; called only where the session lives.
+        @raise SessionLost: when it did not come.
+        """
+        if self.lost is not None:
+            raise self.lost
+        self.send(command())
+        return await self.answer()
+
     async def answer(self) -> Reply:
         """
         Wait for one reply.
@@ -180,22 +192,27 @@ class Session:
         self._finish("left to rest")
         return self.end
 
-    def fail(self, reason: str, waiting: Verb | None = None) -> None:
+    def fail(self, reason: str, stage: str | None = None) -> None:
         """
         The session cannot go on; whoever waits learns it.
 
-        @param waiting: what was waited for, where the grammar does not know it any more.
+        @param stage: what was going on, where the grammar does not know it any more.
         """
         if self.lost is None:
-            waiting = waiting or self.client.awaiting
-            self.lost = SessionLost(reason, STAGES[waiting] if waiting else SENDING_BODY)
+            self.lost = SessionLost(reason, self._stage() if stage is None else stage)
             self._finish(reason)
             self.end.abort()
+
+    def _stage(self) -> str:
+        """What is going on; empty between transactions."""
+        if self.client.awaiting is not None:
+            return STAGES[self.client.awaiting]
+        return SENDING_BODY if self.client.state is State.CONTENT else ""
 
     # IStreamReceiver
 
     def received(self, data: bytes) -> None:
-        waiting = self.client.awaiting
+        stage = self._stage()
         answers = self.client.receive(data)
         if answers:
             self.rested = False
@@ -205,7 +222,7 @@ class Session:
             else:
                 self._answers.append(answer)
         if self.client.broken:
-            self.fail(f"protocol error from {self.relay}: {self.client.broken}", None if self.stray else waiting)
+            self.fail(f"protocol error from {self.relay}: {self.client.broken}", stage)
         elif self._waiter is not None:
             if self._wanted and len(self._answers) >= self._wanted:
                 self._wake()
@@ -214,7 +231,8 @@ class Session:
 
     def ended(self, reason: str) -> None:
         self.hung_up = True
-        self.fail(f"lost connection with {self.relay}")
+        # How a connection ended that TLS did not end tells nothing that "lost" does not.
+        self.fail(f"lost connection with {self.relay}{f' ({reason})' if reason.startswith('TLS') else ''}")
 
     def drained(self) -> None:
         if self._waiter is not None and not self._wanted:

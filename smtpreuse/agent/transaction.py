@@ -8,50 +8,22 @@ MAIL, all RCPT and DATA are one group, and the next transaction's may go in the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 
-from attrs import frozen
-
+from smtpreuse.agent.outcomes import Outcomes, Result, says_full
 from smtpreuse.agent.session import STAGES, OpenSession
 from smtpreuse.model.content import FileContent
-from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Outcome
+from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending
 from smtpreuse.model.message import Body, Recipient
 from smtpreuse.model.reply import Reply
 from smtpreuse.smtp.client import Answer, Verb
 from smtpreuse.smtp.content import LineBreaker, Stuffer, stuffed
 
-_ASKED = {
-    Verb.MAIL: "MAIL FROM command",
-    Verb.RCPT: "RCPT TO command",
-    Verb.DATA: "DATA command",
-    Verb.CONTENT: "end of DATA command",
-}
-# Servers that end a connection after so many messages say so with various codes: Yahoo 451, Apple 450, others 452, 421.
-_SESSION_FULL = re.compile(
-    r"too many (messages|mails|emails|transactions)"
-    r"|(messages?|mails?|transactions?)( count)? (limit )?per (session|connection)",
-    re.IGNORECASE,
-)
 _PIECE = 65536
 _BEGINNING = (STAGES[Verb.RSET], STAGES[Verb.MAIL])
 
 # Gives the transaction that is to follow in the same flight, or L{None}.
 Following = Callable[[], Awaitable["Transaction | None"]]
-
-
-@frozen(kw_only=True)
-class Result:
-    """
-    @ivar outcomes: one for each recipient of the request.
-    @ivar full: whether the server would take no further message on this session, and nothing of this one.
-    @ivar derailed: whether the session broke while this transaction shared a flight with another.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    blame: Blame
-    full: bool = False
-    derailed: bool = False
 
 
 class Transaction:
@@ -78,9 +50,7 @@ class Transaction:
         self._reused = self.use > 1
         self._awaited: int | None = None
         self._behind = False
-        self._outcomes: dict[Recipient, Outcome] = {}
-        self._blame = Blame.NOBODY
-        self._full = False
+        self._outcomes = Outcomes(open_session, request)
         self._sending = False
         self._lost_place = False
         self.dotted = False
@@ -99,7 +69,7 @@ class Transaction:
             self._open.spoilt = self._client.broken
         if self.follower is None:
             self._open.unclean = not self._client.idle
-        return self._result(self._blame, derailed=self._derailed())
+        return self._outcomes.result(derailed=self._derailed())
 
     def begin_behind(self) -> bytes:
         """
@@ -117,22 +87,20 @@ class Transaction:
         be about that one (the 503 of a server that has left its place, to take the plainest).
         """
         text = f"host {self._session.relay}: the message before it failed: {self._open.spoilt}"
-        for recipient in self._request.recipients:
-            self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
-        return self._result(Blame.NOBODY)
+        return self._all_untouched(text)
 
     def interrupted(self) -> Result:
         """What holds when a fault of our own stopped it: deferred, as trying at once would meet the same fault."""
         self._open.spoilt = "interrupted"
         ending = Ending.UNKNOWN if self.dotted else Ending.REFUSED
-        for recipient in self._request.recipients:
-            if recipient not in self._outcomes:
-                self._settle(recipient, ending, "4.3.0", "internal error while the message was being sent")
-        return self._result(Blame.OURSELVES)
+        text = "internal error while the message was being sent"
+        self._outcomes.settle(self._request.recipients, ending, "4.3.0", text)
+        self._outcomes.blame = Blame.OURSELVES
+        return self._outcomes.result()
 
-    def _result(self, blame: Blame, *, derailed: bool = False) -> Result:
-        outcomes = tuple(self._outcomes[recipient] for recipient in self._request.recipients)
-        return Result(outcomes=outcomes, blame=blame, full=self._full, derailed=derailed)
+    def _all_untouched(self, text: str) -> Result:
+        self._outcomes.settle(self._request.recipients, Ending.UNTOUCHED, "4.4.2", text)
+        return self._outcomes.result()
 
     def _derailed(self) -> bool:
         broken = self.follower is not None and self._client.broken is not None
@@ -183,7 +151,7 @@ class Transaction:
         """
         mail = answers[0].reply if answers else None
         if self._behind and len(answers) < (self._awaited or 0):
-            if mail is not None and (mail.code == 421 or _SESSION_FULL.search(mail.text)):
+            if mail is not None and says_full(mail):
                 return False
             self._gone()
             return True
@@ -193,9 +161,7 @@ class Transaction:
         if odd is None or not odd.syntactic:
             return False
         self._open.spoilt, self._lost_place = odd.text, self._behind
-        text = f"host {self._session.relay} lost its place between two messages: {odd.text}"
-        for recipient in self._request.recipients:
-            self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
+        self._all_untouched(f"host {self._session.relay} lost its place between two messages: {odd.text}")
         return True
 
     def _reset(self, answers: list[Answer]) -> bool:
@@ -210,11 +176,9 @@ class Transaction:
         if answers:
             # Whatever MAIL were answered now would say nothing of this message.
             reply = answers[0].reply
-            self._full = reply.code == 421
+            self._outcomes.full = reply.code == 421
             self._open.spoilt = reply.text
-            text = f"host {self._session.relay} said: {reply.text} (in reply to RSET)"
-            for recipient in self._request.recipients:
-                self._settle(recipient, Ending.UNTOUCHED, "4.4.2", text)
+            self._all_untouched(f"host {self._session.relay} said: {reply.text} (in reply to RSET)")
         self._gone()
         return False
 
@@ -261,7 +225,7 @@ class Transaction:
         waits = data is not None and data.intermediate
         if mail is None or not mail.positive:
             if mail is not None:
-                self._refuse(self._request.recipients, mail, Verb.MAIL)
+                self._outcomes.refuse(self._request.recipients, mail, Verb.MAIL)
             self._gone()
             return [] if waits else None
         accepted: list[Recipient] = []
@@ -271,14 +235,14 @@ class Transaction:
             if last.positive:
                 accepted.append(recipient)
             else:
-                self._refuse((recipient,), last, Verb.RCPT)
+                self._outcomes.refuse((recipient,), last, Verb.RCPT)
         if waits:
             return accepted
         if data is not None and (accepted or data.code == 421):
             # Where nobody was accepted a 503 is what DATA must be answered with, and no fault of the session.
-            self._refuse(accepted, data, Verb.DATA)
+            self._outcomes.refuse(accepted, data, Verb.DATA)
         elif last is not None and last.code == 421:
-            self._refuse(self._request.recipients, last, Verb.RCPT)
+            self._outcomes.refuse(self._request.recipients, last, Verb.RCPT)
         self._gone()
         return None
 
@@ -329,40 +293,15 @@ class Transaction:
 
     def _final(self, accepted: list[Recipient], reply: Reply) -> None:
         if reply.positive:
-            text, status = reply.text, reply.status
-            for recipient in accepted:
-                self._settle(recipient, Ending.DELIVERED, status, text, reply)
+            self._outcomes.settle(accepted, Ending.DELIVERED, reply.status, reply.text, reply)
         else:
-            self._refuse(accepted, reply, Verb.CONTENT)
+            self._outcomes.refuse(accepted, reply, Verb.CONTENT)
             if accepted:
                 self._open.spoilt = f"content was refused: {reply.text}"
         if reply.code == 421:
             self._open.spoilt = reply.text
 
-    # What became of recipients
-
-    def _settle(
-        self, recipient: Recipient, ending: Ending, status: str, text: str, reply: Reply | None = None
-    ) -> None:
-        self._outcomes.setdefault(
-            recipient, Outcome(recipient=recipient, ending=ending, status=status, text=text, reply=reply)
-        )
-
-    def _refuse(self, recipients: list[Recipient] | tuple[Recipient, ...], reply: Reply, asked: Verb) -> None:
-        closing = reply.code == 421
-        if closing or reply.syntactic:
-            self._open.spoilt = reply.text
-        if reply.throttling:
-            self._blame = Blame.THROTTLED
-        ending = Ending.REFUSED
-        full = asked is Verb.MAIL and reply.temporary and _SESSION_FULL.search(reply.text) is not None
-        if self._reused and (full or (closing and asked is not Verb.CONTENT)):
-            # The session has had its share, not the message: it goes at once to another.
-            self._open.spoilt, self._full, self._blame = reply.text, True, Blame.NOBODY
-            ending = Ending.UNTOUCHED
-        text = f"host {self._session.relay} said: {reply.text} (in reply to {_ASKED[asked]})"
-        for recipient in recipients:
-            self._settle(recipient, ending, reply.status, text, reply)
+    # A session that is lost
 
     def _over(self) -> bool:
         """Whether the session was lost; those without an outcome are settled then."""
@@ -375,7 +314,7 @@ class Transaction:
         if lost is None:
             return
         self._open.spoilt = str(lost)
-        unsettled = [recipient for recipient in self._request.recipients if recipient not in self._outcomes]
+        unsettled = self._outcomes.unsettled
         if not unsettled:
             return
         stray = self._session.stray
@@ -384,12 +323,11 @@ class Transaction:
             self._lost_place = self.follower is not None
         elif self._sending and stray is not None and stray.code >= 400:
             # The server spoke before the content was over: that is its reply.
-            self._refuse(unsettled, stray, Verb.CONTENT)
+            self._outcomes.refuse(unsettled, stray, Verb.CONTENT)
             return
         else:
             ending, text = (Ending.UNTOUCHED if self._reused else Ending.REFUSED), str(lost)
             # A server that closes instead of taking another MAIL has a limit; one that stalls has a problem.
-            self._full = self._reused and self._session.hung_up and lost.stage in _BEGINNING
-        self._blame = Blame.NOBODY if ending is Ending.UNTOUCHED else Blame.SITE
-        for recipient in unsettled:
-            self._settle(recipient, ending, "4.4.2", text)
+            self._outcomes.full = self._reused and self._session.hung_up and lost.stage in _BEGINNING
+        self._outcomes.blame = Blame.NOBODY if ending is Ending.UNTOUCHED else Blame.SITE
+        self._outcomes.settle(unsettled, ending, "4.4.2", text)

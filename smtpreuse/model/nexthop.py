@@ -107,12 +107,14 @@ class Candidate:
     @ivar host: the MX host's name, or the address where there is no name.
     @ivar preference: of the MX record, 0 where there was none; the lower goes first.
     @ivar policy: what a connection to this host must prove.
+    @ivar configured: whether our own configuration names it, as C{relayhost} or C{smtp_fallback_relay}.
     """
 
     endpoint: Endpoint
     host: str
     preference: int
     policy: Policy
+    configured: bool = False
 
     @property
     def relay(self) -> str:

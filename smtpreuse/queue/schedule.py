@@ -23,6 +23,9 @@ FRESH_TO_RETRIES = 3
 DOOR_HOLDS = 60.0
 # How long a messages-per-connection limit that a site taught is believed.
 LEARNED_FOR = 86400.0
+# By how much of itself a wait before the next attempt may be shorter or longer (ours: a thousand messages deferred
+# together do not come back together).
+JITTER = 0.1
 # A request that has waited so long, in seconds, is worth a lane of its own whatever the pace was: those at work may be
 # stuck, and a server may take ten minutes to answer a final dot.
 STUCK = 1.0
@@ -220,13 +223,13 @@ class RetryRules:
 
     def next_attempt(self, arrived: float, now: float, jitter: float) -> float:
         """
-        When a deferred recipient is tried again: after as long as it has waited so far, within bounds, 10 % more or
-        less (ours: a thousand messages deferred together do not come back together).
+        When a deferred recipient is tried again: after as long as it has waited so far, within bounds, L{JITTER} more
+        or less.
 
         @param jitter: 0 to 1, evenly distributed.
         """
         wait = min(max(now - arrived, self.minimal_backoff), self.maximal_backoff)
-        return now + wait * (0.9 + 0.2 * jitter)
+        return now + wait * (1 - JITTER + 2 * JITTER * jitter)
 
 
 @frozen(kw_only=True)

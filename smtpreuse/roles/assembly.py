@@ -41,7 +41,7 @@ from smtpreuse.queue.contentcache import ContentCache
 from smtpreuse.queue.dispatch import Dispatcher, DispatchRules
 from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
-from smtpreuse.queue.schedule import RetryRules
+from smtpreuse.queue.schedule import JITTER, RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
 from smtpreuse.roles.view import ServiceView
 from smtpreuse.routing.router import Router
@@ -105,8 +105,9 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
     )
     hosts = HostMemory(clock.seconds, settings.minimal_backoff_time / 5)
     agent = Agent(
-        Finder(cache, connector, hosts, clock, random.Random(), SearchRules(
-            profile=profile, limits=limits, fallback_age=settings.minimal_backoff_time,
+        Finder(cache, connector, hosts, maillog, clock, random.Random(), SearchRules(
+            # The second attempt may come so much sooner (RetryRules.next_attempt): in Postfix it goes without TLS.
+            profile=profile, limits=limits, fallback_age=(1 - JITTER) * settings.minimal_backoff_time,
             by_family=settings.smtp_address_preference != "any",
         )),
         cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel,

@@ -110,6 +110,8 @@ class Router:
                 raise problem from error
         else:
             site = site_of(nexthop, found.records)
+            if nexthop == self._relayhost:
+                found = evolve(found, candidates=tuple(evolve(one, configured=True) for one in found.candidates))
             founds.append(found)
         for number, relay in enumerate(self._fallback):
             try:
@@ -129,7 +131,8 @@ class Router:
 
     async def _behind(self, relay: Nexthop, number: int) -> Found:
         found = await self._candidates.find(relay, self._policies.policy(relay))
-        moved = [evolve(one, preference=_BEHIND_ALL * (number + 1) + one.preference) for one in found.candidates]
+        behind = _BEHIND_ALL * (number + 1)
+        moved = [evolve(one, preference=behind + one.preference, configured=True) for one in found.candidates]
         return evolve(found, candidates=tuple(moved))
 
     @staticmethod

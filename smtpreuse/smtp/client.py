@@ -262,14 +262,15 @@ class Client:
         elif self.state is State.HANDSHAKE and self._parser.pending:
             # CVE-2011-0411: what came in plaintext must not count as said under TLS.
             self._break("octets behind the reply to STARTTLS")
+        elif self._parser.pending and not expected and self.state is not State.CONTENT:
+            # The beginning of a reply that nobody asked for. In the middle of content it may be a refusal of that.
+            self._break("octets that nobody asked for")
         return answers
 
     def _send(self, verb: Verb) -> None:
         state = _TABLE.get((self.state, verb))
         if state is None:
             raise ProtocolError(f"{verb.value} may not be sent: the session is {self.state.value}")
-        if not self._expected and self._parser.pending:
-            raise ProtocolError(f"{verb.value} may not be sent: octets arrived while no reply was due")
         self.state = state
         self._expected.append(verb)
 

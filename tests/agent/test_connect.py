@@ -228,6 +228,27 @@ class GreetingTests(ConnectCase):
         self.assertIn("receiving the initial server greeting", error.text)
 
 
+    def test_reply_too_many(self) -> None:
+        """A greeting behind the greeting, whole or not, is theirs to mend; nothing more is said."""
+        for more in (b"220 mx.example.com once more\r\n", b"2"):
+            running = self.begin()
+            wire = self.wire()
+            wire.end.dataReceived(b"220 mx.example.com\r\n" + more)
+            error: OpenFailed = self.failureResultOf(running, OpenFailed).value
+            self.assertEqual((error.status, error.blame), ("4.4.2", Blame.SITE))
+            self.assertTrue(error.text.startswith(f"protocol error from {RELAY}: "), error.text)
+            self.assertEqual((error.relay, wire.taken()), ("mx.example.com[192.0.2.1]:25", b""))
+
+    def test_relay(self) -> None:
+        """Who answered is known, who did not answer is not."""
+        running = self.begin()
+        self.wire().say("450 4.7.1 later")
+        self.assertEqual(self.failureResultOf(running, OpenFailed).value.relay, "mx.example.com[192.0.2.1]:25")
+        running = self.begin()
+        self.reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+        self.assertEqual(self.failureResultOf(running, OpenFailed).value.relay, "")
+
+
 class HelloTests(ConnectCase):
     """EHLO, and HELO where EHLO is not known."""
 
@@ -304,6 +325,20 @@ class HelloTests(ConnectCase):
         wire.say("502 no")
         self.reactor.pump([1.0] * 33)
         self.fails(running, "4.4.2", f"conversation with {RELAY} timed out while performing the HELO handshake")
+
+    def test_reply_too_many(self) -> None:
+        """Behind the answer to EHLO: before HELO, before STARTTLS, before the end."""
+        for said in ("250 mx.example.com", "500 what?", "250-mx.example.com\r\n250 STARTTLS"):
+            running = self.begin()
+            wire = self.wire()
+            wire.say("220 hello")
+            wire.say(said, "250 once more")
+            error: OpenFailed = self.failureResultOf(running, OpenFailed).value
+            self.assertTrue(error.text.startswith(
+                f"protocol error from {RELAY}: a reply that nobody asked for: '250 once more'"
+            ))
+            self.assertEqual((error.status, error.blame), ("4.4.2", Blame.SITE))
+            self.assertEqual(wire.taken(), b"EHLO client.example.com\r\n")
 
     def test_loop(self) -> None:
         """A server that has our name on the standard port is ourselves: the mail loops."""
@@ -488,11 +523,24 @@ class STARTTLSTests(ConnectCase):
         self.assertFalse(error.handshake)
 
     def test_closed_behind_tls(self) -> None:
-        """A close at the second EHLO."""
+        """A close at the second EHLO is a failure of TLS, and no reason to think less of a site at C{may}."""
+        for level, blame in ((Level.MAY, Blame.NOBODY), (Level.ENCRYPT, Blame.SITE)):
+            running = self.handshake(TLS, candidate(level=level), fall_back=False)
+            self.proxy.ends[-1].hang_up()
+            text = f"lost connection with {RELAY} while performing the EHLO handshake"
+            error = self.fails(running, "4.4.2", text, blame)
+            self.assertEqual((error.handshake, error.relay), (True, "mx.example.com[192.0.2.1]:25"))
+            self.assertTrue(self.proxy.ends[-1].aborted)
+
+    def test_fallback_behind_tls(self) -> None:
+        """So an old message goes in plaintext then, too."""
         running = self.handshake(TLS, candidate(), fall_back=True)
-        self.proxy.ends[0].hang_up()
-        self.fails(running, "4.4.2", f"lost connection with {RELAY} while performing the EHLO handshake")
-        self.assertTrue(self.proxy.ends[0].aborted)
+        self.proxy.ends[0].hang_up("TLS error: sslv3 alert bad certificate")
+        wire = self.wire()
+        self.hello(wire, "STARTTLS")
+        self.assertIs(self.successResultOf(running).facts.plaintext, Plaintext.FAILED)
+        (line,) = self.log.having("trying mx.example.com[192.0.2.1]:25 without TLS")
+        self.assertIn(f"lost connection with {RELAY} (TLS error: sslv3 alert bad certificate) while", line)
 
     def test_refused_behind_tls(self) -> None:
         """A server that refuses us once it knows us."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from smtpreuse.agent.transaction import Result, Transaction
+from smtpreuse.agent.outcomes import Result
+from smtpreuse.agent.transaction import Transaction
 from smtpreuse.errors import SmtpreuseError
 from smtpreuse.model.capabilities import Capabilities
 from smtpreuse.model.content import FileContent

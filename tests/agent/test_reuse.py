@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from random import Random
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,7 +17,7 @@ from smtpreuse.agent.session import OpenSession
 from smtpreuse.model.delivery import Blame
 from smtpreuse.model.nexthop import Candidate
 from tests.agent.world import PROFILE, facts, limits, open_session, request, route, started
-from tests.fakes import FakeCache, FakeEnd, FakeHosts, FakeLane, Rested, candidate
+from tests.fakes import FakeCache, FakeEnd, FakeHosts, FakeLane, FakeLog, Rested, candidate
 
 ONE = candidate("mx1.example.com", "192.0.2.1", preference=10)
 TWO = candidate("mx2.example.com", "192.0.2.2", preference=10)
@@ -60,6 +61,7 @@ class FinderTests(SynchronousTestCase):
         self.clock = Clock()
         self.cache = FakeCache()
         self.hosts = FakeHosts()
+        self.log = FakeLog()
         self.connector = FakeConnector(self.clock)
         self.lane = FakeLane()
 
@@ -69,7 +71,9 @@ class FinderTests(SynchronousTestCase):
     ) -> Deferred[OpenSession]:  # fmt: skip
         """Find one for a request with these values."""
         rules = SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0, by_family=by_family)
-        finder = Finder(self.cache, self.connector, self.hosts, self.clock, source or Drawn(), rules)  # type: ignore[arg-type]  # a fake
+        finder = Finder(
+            self.cache, self.connector, self.hosts, self.log, self.clock, source or Drawn(), rules,  # type: ignore[arg-type]  # a fake
+        )  # fmt: skip
         return started(finder.find(self.lane, request(route=route(*candidates), **values)))
 
     def rested(self, at: Candidate, uses: int = 4) -> Rested:
@@ -233,6 +237,35 @@ class FinderTests(SynchronousTestCase):
         self.connector.failures["mx1.example.com"] = OpenFailed("5.4.6", "loops back to myself", Blame.NOBODY)
         self.failureResultOf(self.find(), OpenFailed)
         self.assertEqual(self.hosts_opened(), ["mx1.example.com"])
+
+    def test_passed_by(self) -> None:
+        """The operator hears why a candidate was passed by, whether the next one takes the mail or not."""
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "connect to mx1: refused")
+        self.connector.failures["mx2.example.com"] = failed = OpenFailed("4.7.1", "host mx2 refused to talk to me")
+        failed.relay = TWO.relay
+        self.successResultOf(self.find())
+        expected = ["smtp: connect to mx1: refused", "smtp: QID1: host mx2 refused to talk to me"]
+        self.assertEqual(self.log.lines, expected)
+        self.connector.failures["mx3.example.com"] = OpenFailed("4.4.1", "connect to mx3: refused")
+        self.failureResultOf(self.find(), OpenFailed)
+        self.assertEqual(self.log.lines, expected * 2)
+
+    def test_configured_relay(self) -> None:
+        """A relay of our own configuration that wants nothing of us is our mistake: mail waits, others are tried."""
+        relay = evolve(ONE, configured=True)
+        loop = OpenFailed("5.4.6", "mail for mx1.example.com loops back to myself", Blame.NOBODY)
+        self.connector.failures["mx1.example.com"] = loop
+        self.assertIs(self.successResultOf(self.find(candidates=(relay, LAST))).candidate, LAST)
+        error = self.failureResultOf(self.find(candidates=(relay,)), OpenFailed).value
+        self.assertEqual((error.status, error.blame), ("4.3.5", Blame.NOBODY))
+        self.assertEqual(error.text, f"mail server configuration problem: {loop.text}")
+
+    def test_loop_behind_a_better_host(self) -> None:
+        """We are the backup, and the host before us does not answer now: mail waits for it."""
+        self.connector.failures["mx1.example.com"] = OpenFailed("4.4.1", "refused")
+        self.connector.failures["mx3.example.com"] = OpenFailed("5.4.6", "loops back to myself", Blame.NOBODY)
+        error = self.failureResultOf(self.find(candidates=(ONE, LAST)), OpenFailed).value
+        self.assertEqual((error.status, error.text), ("4.4.6", "loops back to myself"))
 
     def test_our_own_fault(self) -> None:
         """Our own faults are not held against the endpoint."""

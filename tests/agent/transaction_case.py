@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpreuse.agent.outcomes import Result
 from smtpreuse.agent.session import OpenSession
-from smtpreuse.agent.transaction import Result, Transaction
+from smtpreuse.agent.transaction import Transaction
 from smtpreuse.model.capabilities import Capabilities
 from smtpreuse.model.content import Content
 from smtpreuse.model.delivery import Blame, Ending

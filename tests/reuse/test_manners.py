@@ -183,6 +183,44 @@ class ReusedSessionTests(ReuseCase):
         self.assertEqual(self.network.servers[0].contents, [b"Q1\r\n", b"Q3\r\n"])
 
 
+    def test_503_on_reused_session(self) -> None:
+        """
+        The order of our commands was right: a server that wants another EHLO first, or has lost its place, gets a new
+        session; on that one 503 is an outcome.
+        """
+        for manners in (
+            {"MAIL 2": "503 5.5.1 EHLO first", "RCPT 2": "503 no", "DATA 2": "503 no"},
+            {"MAIL 2": "500 5.5.2 what?", "RCPT 2": "503 no", "DATA 2": "503 no"},
+            {"RCPT 2": "503 5.5.1 MAIL first", "DATA 2": "503 no"},
+        ):
+            self.fails_second(manners)
+            self.once_more_on_a_new_one()
+        self.build()
+        self.network.manners = {"MAIL": "503 5.5.1 never"}
+        self.deliver()
+        self.assertEqual(self.status("Q1"), ["bounced"])
+
+    def test_one_mail_for_each_hello(self) -> None:
+        """A server that takes one MAIL for each EHLO: nothing is returned, nothing deferred."""
+        self.build()
+        self.network.manners = {f"MAIL {number}": "503 5.5.1 EHLO first" for number in range(2, 30)}
+        for _ in range(20):
+            self.send()
+        self.wait(5.0)
+        self.all_sent()
+
+    def test_half_a_reply_too_many(self) -> None:
+        """The beginning of a reply that nobody asked for, behind the final one: as a whole one."""
+        for destinations in (frozenset[str](), frozenset({"example.com"})):
+            self.build(destinations=destinations)
+            self.network.half = "250 2.0.0 taken\r\n2"
+            self.send()
+            self.send()
+            self.wait(5.0)
+            self.all_sent()
+            self.assertEqual(self.connections(), 2)
+
+
 class FinalReplyTests(ReuseCase):
     """The reply to the final dot decides, and only it."""
 

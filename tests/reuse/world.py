@@ -65,6 +65,7 @@ class Server(FakeEnd):
         self.contents: list[bytes] = []
         self.writes: list[bytes] = []
         self.ended = False
+        self.half = ""
         self._clock = clock
         self._buffer = b""
         self._in_content = self._refused = False
@@ -90,6 +91,8 @@ class Server(FakeEnd):
         if text == CLOSE:
             self.ended = True
             self.hang_up()
+        elif text == REPLIES["."] and self.half and self.receiver is not None:
+            self.receiver.received(self.half.encode())
         elif text:
             self.say(text)
 
@@ -138,6 +141,7 @@ class Network:
     @ivar lifetime: C{smtp_connection_reuse_time_limit}.
     @ivar manners: of the servers to come.
     @ivar behind: likewise.
+    @ivar half: octets that every server says in place of the reply to content, when there are any.
     @ivar first: manners, and what is done behind replies, of the next server only.
     """
 
@@ -151,6 +155,7 @@ class Network:
         self.lifetime = 300.0
         self.manners: dict[str, str] = {}
         self.behind: dict[str, str] = {}
+        self.half = ""
         self.first: tuple[dict[str, str], dict[str, str]] | None = None
         self._clock = clock
 
@@ -166,6 +171,7 @@ class Network:
         manners, behind = self.first or (self.manners, self.behind)
         self.first = None
         server = Server(self._clock, candidate, manners, behind)
+        server.half = self.half
         self.servers.append(server)
         relay = f"{candidate.host}[{candidate.endpoint.address}]"
         facts = SessionFacts(
@@ -205,7 +211,7 @@ class ReuseCase(SynchronousTestCase):
             self.clock, idle_limit=idle_limit, limit=100, limit_per_key=20, most_uses=most_reuses
         )
         finder = Finder(
-            self.cache, self.network, HostMemory(self.clock.seconds, 60.0), self.clock, Random(1),  # type: ignore[arg-type]  # stands for it
+            self.cache, self.network, HostMemory(self.clock.seconds, 60.0), self.log, self.clock, Random(1),  # type: ignore[arg-type]  # stands for it
             SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0),
         )  # fmt: skip
         agent = Agent(finder, self.cache, self.log, self.clock, tls_loglevel=1, most_reuses=most_reuses)

@@ -359,13 +359,26 @@ class BrokenTests(SynchronousTestCase):
         self.assertIsNone(led(220, Verb.EHLO, 250, Verb.STARTTLS, 220).broken)
 
     def test_partial_reply_on_rest(self) -> None:
-        """The beginning of a reply that nobody asked for: the session is not idle, and no command may go out."""
+        """The beginning of a reply that nobody asked for ends the session as a whole one does."""
         client = Client.activated()
         self.assertEqual(client.receive(b"42"), [])
-        self.assertFalse(client.idle)
+        self.assertEqual((client.broken, client.idle), ("octets that nobody asked for", False))
         self.assertRaises(ProtocolError, client.mail, "a@example.com")
-        self.assertEqual(client.state, State.READY)
-        self.assertEqual(verbs(client.receive(b"1 bye\r\n")), [(None, 421)])
+        client = led(220, Verb.EHLO, 250)
+        client.mail("a@example.com")
+        self.assertEqual(verbs(client.receive(b"250 ok\r\n2")), [(Verb.MAIL, 250)])
+        self.assertEqual(client.broken, "octets that nobody asked for")
+
+    def test_partial_reply_in_content(self) -> None:
+        """While we send content it may be the beginning of a refusal, which counts when it is whole."""
+        client = led(220, Verb.EHLO, 250, Verb.MAIL, 250, Verb.RCPT, 250, Verb.DATA, 354)
+        self.assertEqual(client.receive(b"55"), [])
+        self.assertIsNone(client.broken)
+        self.assertEqual(verbs(client.receive(b"2 too big\r\n")), [(None, 552)])
+        client = led(220, Verb.EHLO, 250, Verb.MAIL, 250, Verb.RCPT, 250, Verb.DATA, 354)
+        client.receive(b"55")
+        client.content()
+        self.assertEqual(verbs(client.receive(b"2 too big\r\n")), [(Verb.CONTENT, 552)])
 
     def test_partial_reply_while_one_is_due(self) -> None:
         """While a reply is on its way, more commands may go out."""
