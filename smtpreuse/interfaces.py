@@ -5,7 +5,7 @@ which is decided in C{roles.assembly} alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -112,6 +112,7 @@ class ILane(Interface):
 
     site = Attribute("The L{Site} whose work it gives.")
     keep = Attribute("How many sessions of the site may rest beside this lane's before it opens a new one.")
+    held = Attribute("Whether no transaction may begin now: a request whose session was long in coming goes back.")
 
     async def next(carrier: Carrier | None, most: int) -> Turn:
         """
@@ -246,10 +247,21 @@ class IQueueDesk(Interface):
         """One message, with the header of its content; L{None} when there is none of this id."""
 
     async def flush(site: str | None) -> int:
-        """Make all deferred recipients (of this recipient domain or nexthop) due now; how many messages changed."""
+        """
+        Make all deferred recipients (of this recipient domain or nexthop) due now, of the messages that are there now;
+        how many messages changed.
+        """
 
-    async def delete(queue_ids: Sequence[str] | None, skip: Set[str]) -> list[str]:
-        """Delete these messages (all, for L{None}) but those to skip; the queue ids deleted."""
+    async def delete(
+        queue_ids: Sequence[str] | None, skip: Callable[[], Set[str]], gone: Callable[[Sequence[str]], None]
+    ) -> int:
+        """
+        Delete these messages; for L{None} all that are there now.
+
+        @param skip: asked before each piece for the queue ids that are to stay.
+        @param gone: told of the queue ids of each piece, when they are.
+        @return: how many were deleted.
+        """
 
     async def counts() -> dict[str, int]:
         """Messages in C{incoming} (no attempt yet), C{deferred}, C{hold} and C{corrupt}."""
@@ -280,5 +292,8 @@ class IServiceView(Interface):
     def draining() -> bool:
         """Whether the service is about to end."""
 
-    def changed(deleted: Sequence[str]) -> None:
-        """The queue was changed from outside: these messages are gone, others may be due now."""
+    def deleted(queue_ids: Sequence[str]) -> None:
+        """These messages are gone from the queue."""
+
+    def flushed() -> None:
+        """Anything in the queue may be due now."""

@@ -4,6 +4,9 @@ What every body of L{ISpool} and L{IQueueDesk} promises.
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
+from unittest.mock import patch
+
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -77,6 +80,13 @@ class SpoolContract(TestCase):
         """Queue ids of what is due."""
         return [found.queue_id for found in await self.spool.due(hop, limit, until, set())]
 
+    async def delete(self, queue_ids: Sequence[str] | None, skip: Set[str] = frozenset()) -> list[str]:
+        """Delete these messages; the queue ids of those that went."""
+        gone: list[str] = []
+        deleted = await self.spool.delete(queue_ids, lambda: skip, gone.extend)
+        self.assertEqual(deleted, len(gone))
+        return gone
+
     def test_interfaces(self) -> None:
         """It has every method of both seams."""
         seams: tuple[type[Interface], ...] = (ISpool, IQueueDesk)
@@ -120,7 +130,7 @@ class SpoolContract(TestCase):
         self.assertEqual(found, stored)
         self.assertEqual(await self.spool.due("smtp:' OR 1=1 --", 10, FOREVER, set()), [])
         self.assertEqual(await self.spool.flush("' OR 1=1 --"), 0)
-        self.assertEqual(await self.spool.delete(["' OR 1=1 --"], set()), [])
+        self.assertEqual(await self.delete(["' OR 1=1 --"], set()), [])
         row = await self.spool.show("Q1")
         assert row is not None
         self.assertEqual([r.address for r in row.recipients], hostile)
@@ -165,6 +175,31 @@ class SpoolContract(TestCase):
         self.assertEqual(await self.ids("smtp:example.org", self.clock.seconds() - 0.5), ["Q3", "Q1"])
         found = await self.spool.due("smtp:example.org", 2, FOREVER, {stored.recipients[0].row - 1})
         self.assertEqual([one.queue_id for one in found], ["Q3", "Q2"])
+
+    async def test_fresh_and_retries(self) -> None:
+        """Three fresh ones for each that is tried again, where there is enough of both; else whatever there is."""
+        for i in range(20):
+            stored = await self.put(f"R{i}", "a@example.org")
+            await self.spool.record(deferred(stored, 1.0 + i), [])
+        for i in range(12):
+            await self.put(f"F{i}", "a@example.org")
+        found = await self.ids("smtp:example.org", limit=8)
+        self.assertEqual(sorted(found), sorted([*(f"F{i}" for i in range(6)), "R0", "R1"]))
+        self.assertEqual(len(await self.ids("smtp:example.org", limit=30)), 30)
+        await self.delete([f"F{i}" for i in range(11)])
+        self.assertEqual(sorted(await self.ids("smtp:example.org", limit=4)), ["F11", "R0", "R1", "R2"])
+        await self.delete([f"R{i}" for i in range(20)])
+        self.assertEqual(await self.ids("smtp:example.org", limit=4), ["F11"])
+
+    async def test_whole_messages_of_both_kinds(self) -> None:
+        """The last fresh one and the last that is tried again are given with all of their recipients."""
+        two = ("a@example.org", "b@example.org")
+        for i in range(4):
+            stored = await self.put(f"R{i}", *two)
+            await self.spool.record(deferred(stored, 1.0 + i), [])
+            await self.put(f"F{i}", *two)
+        found = await self.spool.due("smtp:example.org", 5, FOREVER, set())
+        self.assertEqual({each.queue_id: len(each.recipients) for each in found}, {"R0": 2, "F0": 2, "F1": 2})
 
     async def test_hops_apart(self) -> None:
         """A message comes with those of its recipients that are due at the hop asked for."""
@@ -352,17 +387,50 @@ class SpoolContract(TestCase):
         """What is deleted is gone, and what is to be skipped stays."""
         for i in range(6):
             await self.put(f"Q{i}", "a@example.org", "b@example.org")
-        self.assertEqual(sorted(await self.spool.delete(["Q0", "Q1", "Q2", "Q9"], {"Q1"})), ["Q0", "Q2"])
+        self.assertEqual(sorted(await self.delete(["Q0", "Q1", "Q2", "Q9"], {"Q1"})), ["Q0", "Q2"])
         self.assertEqual(sorted(set(await self.ids("smtp:example.org"))), ["Q1", "Q3", "Q4", "Q5"])
-        self.assertEqual(sorted(await self.spool.delete(None, {"Q4"})), ["Q1", "Q3", "Q5"])
+        self.assertEqual(sorted(await self.delete(None, {"Q4"})), ["Q1", "Q3", "Q5"])
         self.assertEqual(await self.ids("smtp:example.org"), ["Q4"])
         self.assertEqual(await self.spool.content("Q4"), MemoryContent(octets()))
         self.assertEqual((await self.spool.counts())["incoming"], 1)
 
+    async def test_delete_under_inflow(self) -> None:
+        """What comes in after the command was not meant, however long the command takes; flush likewise."""
+        with patch("smtpreuse.spool.desk._PIECE", 2):
+            for i in range(6):
+                stored = await self.put(f"Q{i}", "a@example.org")
+                await self.spool.record(deferred(stored, 1e9), [])
+            gone: list[str] = []
+            later: list[Deferred[Message]] = []
+
+            def more(queue_ids: Sequence[str]) -> None:
+                gone.extend(queue_ids)
+                if len(later) < 20:
+                    later.append(Deferred.fromCoroutine(self.put(f"N{len(later)}", "a@example.org")))
+
+            self.assertEqual(await self.spool.delete(None, frozenset, more), 6)
+            await gatherResults(later)
+            self.assertEqual(sorted(gone), [f"Q{i}" for i in range(6)])
+            self.assertEqual(len(await self.ids("smtp:example.org")), len(later))
+            self.assertEqual(await self.spool.flush(None), 0)
+
+    async def test_delete_asks_before_each_piece(self) -> None:
+        """What was taken up for delivery while the command was under way stays."""
+        taken: set[str] = set()
+        with patch("smtpreuse.spool.desk._PIECE", 2):
+            for queue_ids in (None, [f"Q{i}" for i in range(6)]):
+                for i in range(6):
+                    await self.put(f"Q{i}", "a@example.org")
+                taken.clear()
+                deleted = await self.spool.delete(queue_ids, lambda: taken, lambda _: taken.add("Q5"))
+                self.assertEqual(deleted, 5)
+                self.assertEqual(await self.ids("smtp:example.org"), ["Q5"])
+                await self.delete(["Q5"])
+
     async def test_record_after_delete(self) -> None:
         """An outcome of what an operator has deleted changes nothing."""
         stored = await self.put("Q1", "a@example.org")
-        await self.spool.delete(None, set())
+        await self.delete(None, set())
         committed = await self.spool.record([*deferred(stored, 5.0), *done(stored)], [])
         self.assertEqual(committed.removed, ())
         self.assertEqual(await self.ids("smtp:example.org"), [])

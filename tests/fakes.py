@@ -118,6 +118,7 @@ class FakeSpool:
             await self.gate
         if self.broken:
             raise SpoolError(self.broken)
+        stored = [await self.append(message, content) for message, content in new]
         self.records.append(list(done))
         removed = []
         for each in done:
@@ -130,7 +131,6 @@ class FakeSpool:
             if not left:
                 del self.messages[each.queue_id]
                 removed.append(each.queue_id)
-        stored = [await self.append(message, content) for message, content in new]
         return Committed(stored=tuple(stored), removed=tuple(removed))
 
 
@@ -338,6 +338,7 @@ class FakeLane:
     def __init__(self, *requests: DeliveryRequest | Turn | None, then: Then = Then.QUIT) -> None:
         self.site = Site(name="example.com")
         self.keep = 3
+        self.held = False
         self.queue = list(requests)
         self.followers: list[DeliveryRequest] = []
         self.then = then

@@ -121,6 +121,9 @@ class Agent:
             lane.report(self._not_sent(request, started, fault))
             return None
         self._busy[lane] = session
+        if lane.held:
+            lane.report(self._given_back(request, started))
+            return session
         begun: _Begun | None = self._begin(session, request, started)
         while begun is not None:
             request, begun = begun.request, await self._complete(lane, session, begun)
@@ -173,6 +176,15 @@ class Agent:
     def _second_choice(self, session: OpenSession, request: DeliveryRequest) -> bool:
         return bool(request.tried) and session.candidate.preference > request.route.candidates[0].preference
 
+    def _given_back(self, request: DeliveryRequest, started: float) -> DeliveryReport:
+        """For a request whose session came when no transaction may begin."""
+        now = self._clock.seconds()
+        outcomes = tuple(
+            Outcome(recipient=recipient, ending=Ending.UNTOUCHED, status="4.3.0", text="nothing may begin now")
+            for recipient in request.recipients
+        )
+        return DeliveryReport(ticket=request.ticket, outcomes=outcomes, started=started, ready=now, finished=now)
+
     def _not_sent(self, request: DeliveryRequest, started: float, failure: OpenFailed) -> DeliveryReport:
         """For a request that found no session."""
         now = self._clock.seconds()
@@ -188,8 +200,9 @@ class Agent:
     def _report(self, session: OpenSession, begun: _Begun, result: Result) -> DeliveryReport:
         return DeliveryReport(
             ticket=begun.request.ticket, outcomes=result.outcomes, relay=session.candidate.relay,
-            endpoint=session.candidate.endpoint, uses=begun.transaction.use, started=begun.started, ready=begun.ready,
-            finished=self._clock.seconds(), blame=result.blame, full=result.full,
+            endpoint=session.candidate.endpoint, uses=begun.transaction.use, opened=session.facts.opened,
+            started=begun.started, ready=begun.ready, finished=self._clock.seconds(), blame=result.blame,
+            full=result.full,
             exhausted=result.blame is Blame.OURSELVES, derailed=result.derailed,
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ object per line, in pages: where a page is not the last one, the header C{Link: 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Protocol
 
 from attrs import AttrsInstance, field, frozen
@@ -141,7 +141,7 @@ class Control:
 
     async def _flush(self, call: Call) -> Answer:
         changed = await self._desk.flush(call.single("site") or None)
-        self._view.changed(())
+        self._view.flushed()
         return _changed(changed, 0)
 
     async def _delete_several(self, call: Call) -> Answer:
@@ -159,11 +159,14 @@ class Control:
 
     async def _delete(self, queue_ids: list[str] | None) -> tuple[int, int]:
         # What a transaction may be carrying is left alone: its outcome is not ours to decide any more.
-        in_flight = frozenset(self._view.in_flight())
-        deleted = await self._desk.delete(queue_ids, in_flight)
-        if deleted:
-            self._view.changed(deleted)
-        return len(deleted), len(in_flight if queue_ids is None else in_flight.intersection(queue_ids))
+        left: set[str] = set()
+
+        def skip() -> Set[str]:
+            in_flight = self._view.in_flight()
+            left.update(in_flight if queue_ids is None else in_flight & set(queue_ids))
+            return in_flight
+
+        return await self._desk.delete(queue_ids, skip, self._view.deleted), len(left)
 
     async def _sessions(self, call: Call) -> Answer:
         now = self._clock.seconds()

@@ -97,6 +97,7 @@ class DeliveryReport:
     @ivar relay: C{host[address]:port}, or C{none}.
     @ivar endpoint: where it ended, or L{None} when there was no session.
     @ivar uses: which transaction of its session this was, from 1; 0 without a session.
+    @ivar opened: UNIX time of its session's connect; 0 without a session.
     @ivar started: UNIX time at which the agent took the request.
     @ivar ready: UNIX time of its MAIL command; of the failure where none was sent.
     @ivar finished: UNIX time of the last reply.
@@ -110,6 +111,7 @@ class DeliveryReport:
     relay: str = "none"
     endpoint: Endpoint | None = None
     uses: int = 0
+    opened: float = 0.0
     started: float
     ready: float
     finished: float

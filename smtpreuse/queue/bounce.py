@@ -17,6 +17,9 @@ from smtpreuse.model.message import Body
 
 # Postfix returns up to bounce_size_limit octets of the message; the header alone of anything larger.
 RETURNED_OCTETS = 50000
+# Of what a server said of one recipient people get no more than this: replies may have 64 KiB (smtp.reply), and a
+# message a thousand recipients.
+_TOLD = 2000
 
 
 @frozen(kw_only=True)
@@ -132,7 +135,7 @@ def _attached(encoding: str, *, whole: bool) -> list[str]:
 
 def _told(outcome: Outcome) -> list[str]:
     """For people, folded to lines of at most 76 octets where words allow."""
-    words, lines, line = _printable(outcome.text).split(), [], f"<{outcome.recipient.address}>:"
+    words, lines, line = _printable(outcome.text)[:_TOLD].split(), [], f"<{outcome.recipient.address}>:"
     for word in words:
         # RFC 5321 section 4.5.3.1.6: a line has up to 998 octets, whatever a server says.
         word = word[:900]
@@ -149,7 +152,8 @@ def _status(outcome: Outcome, relay: str) -> list[str]:
     fields.append(f"Final-Recipient: rfc822; {recipient.address}")
     if recipient.original:
         fields.append(f"Original-Recipient: rfc822; {recipient.original}")
-    fields += ["Action: failed", f"Status: 5{outcome.status[1:]}"]
+    # Postfix likewise: what was tried for too long failed for good, for a reason that was not.
+    fields += ["Action: failed", f"Status: {outcome.status}"]
     if outcome.reply is not None:
         host = relay.partition("[")[0]
         fields += [f"Remote-MTA: dns; {host}", f"Diagnostic-Code: smtp; {_printable(outcome.reply.text)[:900]}"]

@@ -2,8 +2,8 @@
 The queue manager: takes messages up, gives them to lanes, and has it recorded what became of them.
 
 What is in memory is in C{queue.stock}; which lane carries what, in C{queue.traffic}; what becomes of it, in
-C{queue.settling}; what is not in memory waits in the spool until C{queue.loader} brings it. This ties them, and knows
-where mail goes. Source of its behaviour: Postfix's qmgr(8).
+C{queue.settling}; where it goes, in C{queue.placing}; what is not in memory waits in the spool until C{queue.loader}
+brings it. This ties them. Source of its behaviour: Postfix's qmgr(8).
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from smtpreuse.errors import AddressError, DeliveryProblem, SpoolError
+from smtpreuse.errors import SpoolError
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, IMailLog, IRouter, ISpool
 from smtpreuse.model import logline
 from smtpreuse.model.content import Content, MemoryContent
 from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn
 from smtpreuse.model.message import Message
-from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.queueview import Committed, Counters, Recorded
 from smtpreuse.model.reuse import Carrier
+from smtpreuse.model.route import Route
 from smtpreuse.queue.contentcache import ContentCache
-from smtpreuse.queue.hop import Hop
+from smtpreuse.queue.crowds import Crowds
+from smtpreuse.queue.hop import LEAST_ROOM, Hop
 from smtpreuse.queue.lane import QueueLane
 from smtpreuse.queue.ledger import Ledger
-from smtpreuse.queue.line import Job
+from smtpreuse.queue.line import Job, Likeness
 from smtpreuse.queue.loader import Loader
-from smtpreuse.queue.lookups import Lookups
+from smtpreuse.queue.placing import Placing
 from smtpreuse.queue.returns import Returns
 from smtpreuse.queue.schedule import RetryRules
 from smtpreuse.queue.settling import Settling, SettlingRules, own_report
@@ -72,7 +73,6 @@ class Dispatcher:
     ) -> None:  # fmt: skip
         self.draining = False
         self._spool = spool
-        self._router = router
         self._maillog = maillog
         self._clock = clock
         self._returns = returns
@@ -84,8 +84,9 @@ class Dispatcher:
         self._ledger = Ledger(spool, clock, self._committed, self._work_on)
         settling = SettlingRules(retry=rules.retry, sessions=rules.request_sessions)
         self._settling = Settling(self._ledger, returns, maillog, contents, random, settling)
-        self._lookups = Lookups(self._resolve)
+        self._placing = Placing(router, clock, self._stock, self)
         self._loader = Loader(spool, clock, self, rules.recipient_limit)
+        self._crowds = Crowds(self._loader.want)
 
     # Life
 
@@ -108,7 +109,7 @@ class Dispatcher:
     @property
     def held_up(self) -> bool:
         """Whether nothing may begin now."""
-        return self.draining or self._ledger.trouble is not None
+        return self.draining or self._ledger.trouble is not None or self._ledger.late
 
     def trouble(self) -> str | None:
         """Why no mail can be taken now, or L{None}."""
@@ -131,9 +132,9 @@ class Dispatcher:
         """What was done since the start."""
         return self._settling.counters()
 
-    def changed(self, deleted: Sequence[str]) -> None:
-        """The queue was changed by its operator: forget what is gone, look for what is due."""
-        gone = frozenset(deleted)
+    def deleted(self, queue_ids: Sequence[str]) -> None:
+        """The operator has deleted these messages: forget them."""
+        gone = frozenset(queue_ids)
         for job in self._traffic.withdraw(lambda job: job.message.queue_id in gone):
             self._stock.taken(job)
             self._stock.forget(job)
@@ -143,11 +144,16 @@ class Dispatcher:
                 if job.message.queue_id in gone:
                     self._stock.taken(job)
                     self._stock.forget(job)
-        for queue_id in deleted:
+        for queue_id in queue_ids:
             self._stock.contents.drop(queue_id)
+        # What is gone has made room.
+        self._crowds.tidy(self.sites)
+        self._loader.feed()
+
+    def flushed(self) -> None:
+        """The operator has made mail due: look for it, also at sites that were to be left alone."""
         self._traffic.try_all(dead=True)
         self._loader.rescan()
-        # What is gone has made room, also for what the search finds in the loader's line already.
         self._loader.feed()
 
     def _work_on(self) -> None:
@@ -171,11 +177,17 @@ class Dispatcher:
             )
             if not recipients:
                 continue
-            if hop.backlog or self.full or self.room(hop) <= 0:
+            if self._admits(hop):
+                self.take_up(hop, evolve(message, recipients=recipients), len(message.recipients))
+            else:
                 hop.backlog = True
                 self._loader.want(hop)
-            else:
-                self.take_up(hop, evolve(message, recipients=recipients), len(message.recipients))
+
+    def _admits(self, hop: Hop) -> bool:
+        """Whether fresh mail of this hop may be held at once: not where older mail waits in the spool."""
+        if hop.backlog or self.full:
+            return False
+        return self.room(hop) > 0 if hop.route is not None else hop.waiting < LEAST_ROOM
 
     @property
     def full(self) -> bool:
@@ -188,11 +200,19 @@ class Dispatcher:
 
     def room(self, hop: Hop) -> int:
         """How many recipients of this hop may be loaded."""
+        if hop.route is None and hop.transport == "smtp":
+            # Whose site it is will be known in a moment; a thousand hops may be of one that is crowded, or dead.
+            return 1 - hop.waiting
+        queue = self.sites.get(hop.route.site.name) if hop.route is not None else None
+        if queue is not None and queue.crowded:
+            self._crowds.put(queue, hop)
+            return 0
         window = self._traffic.window(hop.route)
         return hop.room(window) if window else 0
 
     def tidy(self) -> None:
         """Forget hops and sites that have nothing to do."""
+        self._crowds.tidy(self.sites)
         self._stock.tidy()
         self._traffic.tidy()
 
@@ -207,65 +227,31 @@ class Dispatcher:
             line = logline.active(message.queue_id, message.sender, message.size, nrcpt or len(message.recipients))
             self._maillog.write("qmgr", line)
         for job in jobs:
-            self._place(hop, job)
+            self._placing.place(hop, job)
 
-    # Where it goes
+    # How it ends, or goes on
 
-    def _place(self, hop: Hop, job: Job) -> None:
-        if hop.transport != "smtp":
-            self._answer_here(hop, job)
-        elif hop.route is not None and hop.route.good_until > self._clock.seconds():
-            self._traffic.put(job, hop.route, hop.likeness)
-        else:
-            hop.unrouted.append(job)
-            if not hop.resolving:
-                hop.resolving = True
-                self._lookups.want(hop)
+    def end(self, job: Job, status: str, text: str, program: str = "smtp", *, tried: bool = True) -> None:
+        """
+        A job ends without a session.
 
-    async def _resolve(self, hop: Hop) -> None:
-        problem: DeliveryProblem | None = None
-        try:
-            hop.route = route = await self._router.route(Nexthop.parse(hop.nexthop))
-            hop.likeness = frozenset(route.candidates)
-        except DeliveryProblem as error:
-            problem = error
-        except AddressError as error:
-            problem = DeliveryProblem("5.1.2", str(error))
-        except Exception:
-            self.log.failure("routing failed: {hop}", hop=hop.text)
-            problem = DeliveryProblem("4.3.0", f"internal error while routing {hop.nexthop}")
-        hop.resolving = False
-        jobs, hop.unrouted = hop.unrouted, []
-        for job in jobs:
-            if problem is None:
-                self._traffic.put(job, route, hop.likeness)
-            else:
-                self._stock.taken(job)
-                self._end(job, problem.status, problem.text)
-        if problem is not None and hop.backlog:
-            # No lane will come to ask for the rest.
-            self._loader.want(hop)
+        @param program: under whose name the operator's log has it.
+        @param tried: whether it counts as an attempt.
+        """
+        report = own_report(job.message.recipients, status, text, self._clock.seconds())
+        self._settling.finish(job, report, program, tried=tried)
 
-    def _answer_here(self, hop: Hop, job: Job) -> None:
-        """What needs no session."""
-        self._stock.taken(job)
-        if hop.transport == "discard":
-            status, text = "2.0.0", hop.nexthop or "discarded"
-        elif hop.transport == "hold":
-            status, text = "4.3.0", "held by transport_maps; it was routed there after it came in"
-        else:
-            status, _, text = hop.nexthop.partition(" ")
-            if not (status[:2] in ("4.", "5.") and text):
-                status, text = "5.0.0", hop.nexthop
-        self._end(job, status, text, hop.transport)
+    def routed(self, job: Job, route: Route, likeness: Likeness) -> None:
+        """This job goes to the site of this route."""
+        self._traffic.put(job, route, likeness)
 
-    def _end(self, job: Job, status: str, text: str, program: str = "smtp") -> None:
-        """A job ends without a session."""
-        self._settling.finish(job, own_report(job.message.recipients, status, text, self._clock.seconds()), program)
+    def want(self, hop: Hop) -> None:
+        """This hop may have more in the spool."""
+        self._loader.want(hop)
 
     def _again(self, job: Job) -> None:
         """Give this job out once more, at once."""
-        self._place(self._stock.returned(job), job)
+        self._placing.place(self._stock.returned(job), job)
 
     # What lanes ask and tell
 
@@ -277,11 +263,12 @@ class Dispatcher:
         """What may go in the same flight behind what this lane's session carries, or L{None}."""
         return self._traffic.pick_follower(lane, carrier)
 
-    def taken(self, job: Job, window: int) -> None:
-        """A lane takes this job; C{window} is its site's."""
+    def taken(self, job: Job, queue: SiteQueue) -> None:
+        """A lane of this site takes this job."""
         hop = self._stock.taken(job)
-        if hop.backlog and 2 * hop.waiting <= hop.room(window):
+        if hop.backlog and 2 * hop.waiting <= hop.room(queue.window.size):
             self._loader.want(hop)
+        self._crowds.less(queue)
 
     async def prepared(self, job: Job) -> DeliveryRequest | None:
         """
@@ -300,6 +287,9 @@ class Dispatcher:
             self._loader.want_later(self._stock.hop(job.hop))
             if room:
                 self._loader.feed()
+            return None
+        if self.held_up:
+            self._again(job)
             return None
         message = job.message
         assert job.route is not None, "only routed jobs are queued"
@@ -321,7 +311,7 @@ class Dispatcher:
         """
         for job in jobs:
             if job.stranded:
-                self._end(job, "4.3.0", "internal error while it was being sent")
+                self.end(job, "4.3.0", "internal error while it was being sent")
             else:
                 job.stranded = True
                 self._again(job)
@@ -331,7 +321,7 @@ class Dispatcher:
         """These jobs' site is dead for a while: they are deferred without an attempt."""
         for job in jobs:
             self._stock.taken(job)
-            self._end(job, "4.4.1", reason)
+            self.end(job, "4.4.1", reason, tried=False)
 
     def revived(self) -> None:
         """A site may be tried again."""

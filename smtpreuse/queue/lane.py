@@ -23,6 +23,10 @@ STARVING_AFTER = 50
 class LaneKeeper(Protocol):
     """What a lane needs of the dispatcher; see there."""
 
+    @property
+    def held_up(self) -> bool:
+        """Whether nothing may begin now."""
+
     def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float: ...
 
     def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None: ...
@@ -62,6 +66,11 @@ class QueueLane:
     def keep(self) -> int:
         """How many sessions may rest beside those at work."""
         return max(0, self.queue.window.size - self.queue.lanes)
+
+    @property
+    def held(self) -> bool:
+        """Whether no transaction may begin now."""
+        return self._dispatcher.held_up
 
     def patience(self, now: float) -> float:
         """How long a request of another kind may have waited before it goes first, in seconds."""

@@ -30,18 +30,23 @@ class Lookups:
         """
         self._resolve = resolve
         self._line: deque[Hop] = deque()
+        self._behind: deque[Hop] = deque()
         self._working = 0
 
     def want(self, hop: Hop) -> None:
-        """This hop's route is needed."""
-        self._line.append(hop)
+        """
+        This hop's route is needed. Where all of its mail was tried before it waits behind the others: name servers that
+        do not answer keep a place for long, and they mostly did not answer before.
+        """
+        tried = hop.unrouted and all(job.retry for job in hop.unrouted)
+        (self._behind if tried else self._line).append(hop)
         if self._working < AT_ONCE:
             self._working += 1
             Deferred.fromCoroutine(self._work())
 
     async def _work(self) -> None:
-        while self._line:
-            hop = self._line.popleft()
+        while line := self._line or self._behind:
+            hop = line.popleft()
             try:
                 await self._resolve(hop)
             except Exception:

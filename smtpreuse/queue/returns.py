@@ -25,7 +25,7 @@ from smtpreuse.queue.schedule import Settled
 # When what failed is tried again if, by a fault of ours, its sender could not be told; in seconds.
 UNTOLD_AFTER = 3600.0
 
-Enter = Callable[[Sequence[Recorded], Sequence[tuple[Message, Content]]], None]
+Enter = Callable[[Sequence[Recorded], Sequence[tuple[Message, Content]], Sequence[Recorded] | None], None]
 
 
 class Returns:
@@ -92,20 +92,11 @@ class Returns:
             client="bounce", held=hop.startswith("hold:"), recipients=(Recipient(address=message.sender, hop=hop),),
         )  # fmt: skip
         self._maillog.write("bounce", logline.bounced(message.queue_id, queue_id))
-        enter(settled.recorded, ((returning, bounce),))
+        enter(settled.recorded, ((returning, bounce),), _untold(report, settled))
 
     def _failed(self, failure: object, report: DeliveryReport, settled: Settled, enter: Enter) -> None:
-        """Nobody was told, so what failed is not done with: it stays in the queue and is tried again."""
         self.log.failure("notification could not be made", failure=failure)  # type: ignore[arg-type]  # an errback's argument is a Failure
-        untold = {outcome.recipient.row: outcome for outcome in settled.failed}
-        enter(tuple(
-            evolve(
-                each, next_attempt=report.finished + UNTOLD_AFTER, reason=untold[each.row].text,
-                attempts=untold[each.row].recipient.attempts + 1,
-            )
-            if each.row in untold else each
-            for each in settled.recorded
-        ), ())  # fmt: skip
+        enter(_untold(report, settled), (), None)
 
     def _made(self, _: object) -> None:
         self._making -= 1
@@ -113,3 +104,16 @@ class Returns:
             idle, self._idle = self._idle, []
             for waiter in idle:
                 waiter.callback(None)
+
+
+def _untold(report: DeliveryReport, settled: Settled) -> tuple[Recorded, ...]:
+    """Where nobody was told, what failed is not done with: it stays in the queue and is tried again."""
+    untold = {outcome.recipient.row: outcome for outcome in settled.failed}
+    return tuple(
+        evolve(
+            each, next_attempt=report.finished + UNTOLD_AFTER, reason=untold[each.row].text,
+            attempts=untold[each.row].recipient.attempts + 1,
+        )
+        if each.row in untold else each
+        for each in settled.recorded
+    )  # fmt: skip

@@ -116,20 +116,25 @@ class Window:
 class MessageLimit:
     """
     How many messages a site takes on one session, learned from sessions that it ended: a count seen twice in a row is a
-    limit, once may be chance.
+    limit, once may be chance. Sessions that end together, as when a server is started anew, are one.
     """
 
     _seen: int = 0
+    _seen_at: float = 0.0
     _limit: int = 0
     _until: float = 0.0
 
-    def ended(self, carried: int, now: float) -> None:
+    def ended(self, carried: int, opened: float, now: float) -> None:
         """
         A session was closed by the server, or called full, after so many messages.
+
+        @param opened: UNIX time of its connect.
         """
+        if opened < self._seen_at:
+            return
         if carried == self._seen:
             self._limit, self._until = carried, now + LEARNED_FOR
-        self._seen = carried
+        self._seen, self._seen_at = carried, now
 
     def most(self, now: float) -> int:
         """Messages that a session may carry, 0 when no limit is known."""
@@ -253,12 +258,13 @@ class Settled:
 
 def settle(
     queue_id: str, sender: str, arrived: float, report: DeliveryReport, rules: RetryRules,
-    *, others_left: bool, now: float, jitter: float,
+    *, others_left: bool, now: float, jitter: float, tried: bool = True,
 ) -> Settled:  # fmt: skip
     """
     Decide on each outcome of a report.
 
     @param others_left: whether the route has an endpoint that the request has not been at, and a session left for it.
+    @param tried: whether this counts as an attempt.
     """
     recorded: list[Recorded] = []
     failed: list[Outcome] = []
@@ -278,7 +284,7 @@ def settle(
         elif temporary and not over:
             recorded.append(Recorded(
                 queue_id=queue_id, row=recipient.row, hop=recipient.hop, reason=outcome.text,
-                attempts=recipient.attempts + 1, next_attempt=rules.next_attempt(arrived, now, jitter),
+                attempts=recipient.attempts + tried, next_attempt=rules.next_attempt(arrived, now, jitter),
             ))  # fmt: skip
         else:
             expired = expired or temporary

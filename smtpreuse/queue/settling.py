@@ -52,17 +52,18 @@ class Settling:
         """What was done since the start."""
         return Counters(**self._counts)
 
-    def finish(self, job: Job, report: DeliveryReport, program: str = "smtp") -> bool:
+    def finish(self, job: Job, report: DeliveryReport, program: str = "smtp", *, tried: bool = True) -> bool:
         """
         A request ended.
 
         @param program: under whose name the operator's log has it.
+        @param tried: whether it counts as an attempt.
         @return: whether the job, with those of its recipients that nothing was decided of, is to be given out again.
         """
         message = job.message
         settled = settle(
             message.queue_id, message.sender, message.arrived, report, self._rules.retry,
-            others_left=self._others_left(job, report), now=report.finished, jitter=self._random.random(),
+            others_left=self._others_left(job, report), now=report.finished, jitter=self._random.random(), tried=tried,
         )  # fmt: skip
         self._tell(job, report, settled, program)
         if settled.failed and message.sender:
@@ -74,7 +75,7 @@ class Settling:
         job.sessions += 1 if report.uses else 0
         if settled.elsewhere and report.endpoint is not None:
             job.tried |= {report.endpoint}
-        else:
+        elif report.uses:
             job.fresh = True
         if len(settled.again) != len(message.recipients):
             job.message = evolve(message, recipients=settled.again)

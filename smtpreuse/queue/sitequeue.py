@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from smtpreuse.model.reuse import Carrier, Profile
 from smtpreuse.model.route import Site
+from smtpreuse.queue.hop import LEAST_ROOM
 from smtpreuse.queue.line import Job, Lines
 from smtpreuse.queue.schedule import LEARNED_FOR, STUCK, MessageLimit, Pace, Rest, Window
 from smtpreuse.tls.carry import may_carry
@@ -23,6 +24,9 @@ LINGER = 0.1
 # share a flight with content. Servers with a limit have mostly less than that; and one that closes while there is
 # something to read destroys its own last reply (measured: in up to 18 % of runs).
 OVERLAP_AFTER = 10
+# Of a provider with thousands of domains so many times as much as of a single hop is held in memory, so that one that
+# is slow does not take up the room of all others.
+CROWD = 20
 # What a site taught of its window is forgotten when nothing went there for an hour.
 FORGET = 3600.0
 
@@ -51,6 +55,7 @@ class SiteQueue:
     @ivar not_before: UNIX time of the next transaction where a rate is set.
     @ivar last_completion: UNIX time of the last completed delivery.
     @ivar previous_completion: of the one before.
+    @ivar suspension: why the site was last left alone.
     """
 
     def __init__(self, site: Site, rules: SiteRules, clock: IReactorTime) -> None:
@@ -65,11 +70,17 @@ class SiteQueue:
         self.not_before = 0.0
         self.last_completion = 0.0
         self.previous_completion = 0.0
+        self.suspension = ""
         self._one_by_one_until = 0.0
         self._clock = clock
         self._waiting: list[tuple[float, Deferred[None]]] = []
         self._timer: IDelayedCall | None = None
         self._alarm: IDelayedCall | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits here that what else is due may stay in the spool."""
+        return len(self.lines) >= CROWD * max(LEAST_ROOM, 2 * self.window.size)
 
     def take(self, carrier: Carrier | None, now: float) -> Job | None:
         """The oldest request that this session may carry, or any where there is no session."""
@@ -132,7 +143,7 @@ class SiteQueue:
         """Whether nothing waits or works, and what was learned is old."""
         if self.lines or self.lanes or self.message_limit.most(now) or now < self._one_by_one_until:
             return False
-        return max(self.last_completion, self.window.dead_until) < now - FORGET
+        return max(self.last_completion, self.window.dead_until, self.not_before) < now - FORGET
 
     def later(self, when: float, call: Callable[[SiteQueue], None]) -> None:
         """

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent
-from smtpreuse.model.delivery import Blame, DeliveryReport, Then, Turn
+from smtpreuse.model.delivery import Blame, DeliveryReport, Ending, Then, Turn
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Route
 from smtpreuse.queue.lane import LaneKeeper, QueueLane
@@ -40,12 +40,8 @@ class TrafficRules:
 class Owner(LaneKeeper, Protocol):
     """Whose jobs these are."""
 
-    @property
-    def held_up(self) -> bool:
-        """Whether nothing may begin now."""
-
-    def taken(self, job: Job, window: int) -> None:
-        """A lane takes this job; C{window} is its site's."""
+    def taken(self, job: Job, queue: SiteQueue) -> None:
+        """A lane of this site takes this job."""
 
     def suspended(self, jobs: list[Job], reason: str) -> None:
         """These jobs' site is dead for a while."""
@@ -81,6 +77,10 @@ class Traffic:
         queue = self.sites.get(route.site.name)
         if queue is None:
             queue = self.sites[route.site.name] = SiteQueue(route.site, self._rules.site, self._clock)
+        if queue.window.dead_until > self._clock.seconds():
+            # It would take a place in memory for as long as the pause lasts.
+            self._owner.suspended([job], queue.suspension)
+            return
         queue.lines.put(job, likeness)
         if not queue.wake():
             self.open_lanes(queue)
@@ -206,7 +206,7 @@ class Traffic:
         job = lane.queue.take(carrier, now)
         if job is not None:
             lane.gave(job, now)
-            self._owner.taken(job, lane.queue.window.size)
+            self._owner.taken(job, lane.queue)
         return job
 
     def _enough(self, lane: QueueLane, carrier: Carrier, now: float) -> Turn | None:
@@ -245,7 +245,9 @@ class Traffic:
         queue, now = lane.queue, report.finished
         if report.uses == 1:
             queue.pace.connected(report.ready - report.started)
-        if report.uses:
+        # What was left untouched says nothing of the site's pace, and is no sign that it does well.
+        carried = report.uses and any(each.ending is not Ending.UNTOUCHED for each in report.outcomes)
+        if carried:
             # Where it followed another in one flight, what counts is how long the next one would have had to wait.
             queue.pace.carried(now - max(report.ready, lane.finished))
             queue.completed(now)
@@ -253,13 +255,13 @@ class Traffic:
         if report.derailed:
             queue.derailed(now)
         if report.full:
-            queue.message_limit.ended(report.uses - 1, now)
+            queue.message_limit.ended(report.uses - 1, report.opened, now)
         others = queue.lanes - 1 + self._cache.resting(queue.site)
         if report.blame is Blame.THROTTLED and not report.uses and others:
             queue.window.refused(others, now)
             return True
         dead = queue.window.dead_until > now
-        if report.blame is Blame.NOBODY and report.uses:
+        if report.blame is Blame.NOBODY and carried:
             queue.window.succeeded(queue.lanes, now)
         elif report.blame is Blame.THROTTLED and report.uses:
             queue.window.throttled()
@@ -274,7 +276,8 @@ class Traffic:
     def _suspend(self, queue: SiteQueue, reason: str) -> None:
         self.log.warn("site suspended: site={site} reason={reason}", site=queue.site.name, reason=reason)
         queue.later(queue.window.dead_until, self._revive)
-        self._owner.suspended(queue.lines.remove(lambda job: True), f"delivery temporarily suspended: {reason}")
+        queue.suspension = f"delivery temporarily suspended: {reason}"
+        self._owner.suspended(queue.lines.remove(lambda job: True), queue.suspension)
 
     def _revive(self, queue: SiteQueue) -> None:
         self.open_lanes(queue)

@@ -38,8 +38,11 @@ class ServiceView:
     def draining(self) -> bool:
         return self._dispatcher.draining
 
-    def changed(self, deleted: Sequence[str]) -> None:
-        self._dispatcher.changed(deleted)
+    def deleted(self, queue_ids: Sequence[str]) -> None:
+        self._dispatcher.deleted(queue_ids)
+
+    def flushed(self) -> None:
+        self._dispatcher.flushed()
 
     def sessions(self) -> list[SessionRow]:
         rows = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from typing import Protocol, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -77,45 +77,61 @@ class Desk:
     async def flush(self, site: str | None) -> int:
         """See L{IQueueDesk}."""
         now, changed, after = self._clock.seconds(), 0, 0
+        last = await self._store.read(_last)
 
         def piece(connection: sqlite3.Connection, _: Batch) -> edits.Piece:
-            return edits.flush(connection, site, now, after, _PIECE)
+            return edits.flush(connection, site, now, after, last, _PIECE)
 
         while (done := await self._store.edit(piece)).next is not None:
             changed += done.changed
             after = done.next
         return changed
 
-    async def delete(self, queue_ids: Sequence[str] | None, skip: Set[str]) -> list[str]:
+    async def delete(
+        self, queue_ids: Sequence[str] | None, skip: Callable[[], Set[str]], gone: Callable[[Sequence[str]], None]
+    ) -> int:
         """See L{IQueueDesk}."""
-        return await (self._delete_all(skip) if queue_ids is None else self._delete_named(queue_ids, skip))
+        deleted = 0
+        async for those in self._delete_all(skip) if queue_ids is None else self._delete_named(queue_ids, skip):
+            deleted += len(those)
+            gone(those)
+        return deleted
 
     async def counts(self) -> dict[str, int]:
         """See L{IQueueDesk}."""
         return await self._store.read(_counts)
 
-    async def _delete_named(self, queue_ids: Sequence[str], skip: Set[str]) -> list[str]:
-        deleted: list[str] = []
+    async def _delete_named(self, queue_ids: Sequence[str], skip: Callable[[], Set[str]]) -> AsyncIterator[list[str]]:
         for at in range(0, len(queue_ids), _PIECE):
-            those = [queue_id for queue_id in queue_ids[at : at + _PIECE] if queue_id not in skip]
+            left = skip()
+            those = [queue_id for queue_id in queue_ids[at : at + _PIECE] if queue_id not in left]
 
             def piece(connection: sqlite3.Connection, batch: Batch, those: list[str] = those) -> list[str]:
                 return edits.delete_named(connection, batch, those)
 
-            deleted += await self._store.edit(piece)
-        return deleted
+            yield await self._store.edit(piece)
 
-    async def _delete_all(self, skip: Set[str]) -> list[str]:
-        deleted: list[str] = []
+    async def _delete_all(self, skip: Callable[[], Set[str]]) -> AsyncIterator[list[str]]:
+        # What comes in meanwhile was not meant, and has higher numbers.
+        last = await self._store.read(_last)
         after: int | None = 0
         while after is not None:
+            left = frozenset(skip())
 
-            def piece(connection: sqlite3.Connection, batch: Batch, at: int = after) -> tuple[list[str], int | None]:
-                return edits.delete_next(connection, batch, skip, at, _PIECE)
+            def piece(
+                connection: sqlite3.Connection, batch: Batch, at: int = after, left: Set[str] = left
+            ) -> tuple[list[str], int | None]:
+                return edits.delete_next(connection, batch, left, at, last, _PIECE)
 
             those, after = await self._store.edit(piece)
-            deleted += those
-        return deleted
+            yield those
+
+
+def _last(connection: sqlite3.Connection) -> int:
+    """The id of the newest message, 0 for none."""
+    (last,) = connection.execute("SELECT ifnull(max(id), 0) FROM messages").fetchone()
+    assert isinstance(last, int), "an id is a number"
+    return last
 
 
 def _page(connection: sqlite3.Connection, after: str, limit: int) -> QueuePage:

@@ -9,6 +9,7 @@ The queue directory: its lock, its content files, its free space. It knows no ta
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -16,10 +17,11 @@ import re
 import stat
 from collections.abc import Callable
 
-from smtpreuse.errors import SpoolError, SpoolInUse
+from smtpreuse.errors import SpoolError, SpoolFull, SpoolInUse
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 
 _SCRATCH = "scratch-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NAME = re.compile(r"[0-9A-Za-z]{1,64}")
 
 
@@ -87,27 +89,39 @@ class QueueDirectory:
         """
         Give content the file of this message, and see to it that it survives a power cut. Only one thread may do so.
 
-        @raise SpoolError: when it cannot be done; the message has no file then.
+        @raise SpoolFull: when there is no room for it; the message has no file then.
+        @raise SpoolError: when it cannot be done; likewise.
         """
         check_queue_id(queue_id)
         target = self.file(queue_id)
+        if os.path.lexists(target):
+            raise SpoolError(f"{queue_id}: there is a content file of this name already")
+        path = content.path if isinstance(content, FileContent) else self.scratch()
         try:
-            if os.path.lexists(target):
-                raise SpoolError(f"{queue_id}: there is a content file of this name already")
-            path = content.path if isinstance(content, FileContent) else self._written(content)
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-                size = os.fstat(descriptor).st_size
-            finally:
-                os.close(descriptor)
-            if size != content.size:
-                raise SpoolError(f"{queue_id}: content file {path} has {size} octets instead of {content.size}")
+            if isinstance(content, MemoryContent):
+                with open(path, "xb") as file:
+                    file.write(content.octets)
+            self._sync(path, content.size)
             os.rename(path, target)
             os.fsync(self._folder)
         except OSError as problem:
-            raise SpoolError(f"{queue_id}: its content cannot be stored: {problem}") from problem
+            # Whoever tries again finds the place free, and a full disk is not filled by what failed.
+            for left in (path, target):
+                with contextlib.suppress(OSError):
+                    os.unlink(left)
+            kind = SpoolFull if problem.errno in _FULL else SpoolError
+            raise kind(f"{queue_id}: its content cannot be stored: {problem}") from problem
         return FileContent(path=target, size=content.size)
+
+    def _sync(self, path: str, size: int) -> None:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+            there = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        if there != size:
+            raise SpoolError(f"content file {path} has {there} octets instead of {size}")
 
     def remove(self, names: list[str]) -> None:
         """Remove content files whose messages are gone. What cannot be removed is left for the next start."""
@@ -129,12 +143,6 @@ class QueueDirectory:
                     os.unlink(entry.path)
                     removed += 1
         return removed
-
-    def _written(self, content: MemoryContent) -> str:
-        path = self.scratch()
-        with open(path, "xb") as file:
-            file.write(content.octets)
-        return path
 
     def _take_lock(self) -> None:
         self._lock = os.open(os.path.join(self._path, "lock"), os.O_RDWR | os.O_CREAT, 0o600)

@@ -15,7 +15,7 @@ from attrs import frozen
 from smtpreuse.spool.batch import Batch
 
 _PIECE = """
-SELECT max(id), max(last_row) FROM (SELECT id, last_row FROM messages WHERE id > ? ORDER BY id LIMIT ?)
+SELECT max(id), max(last_row) FROM (SELECT id, last_row FROM messages WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)
 """
 _DEFERRED = """
 FROM recipients WHERE row > :above AND row <= :upto AND next_attempt > :now AND (:site IS NULL
@@ -25,7 +25,7 @@ _FLUSHED = f"SELECT count(DISTINCT message) {_DEFERRED}"
 _FLUSH = f"UPDATE recipients SET next_attempt = :now WHERE row IN (SELECT row {_DEFERRED})"
 
 _NAMED = "SELECT id, CAST(queue_id AS BLOB), file FROM messages WHERE queue_id IN (SELECT value FROM json_each(?))"
-_ALL = "SELECT id, CAST(queue_id AS BLOB), file FROM messages WHERE id > ? ORDER BY id LIMIT ?"
+_ALL = "SELECT id, CAST(queue_id AS BLOB), file FROM messages WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 _DELETE = (
     """
     DELETE FROM recipients WHERE row IN (
@@ -62,14 +62,14 @@ class Piece:
     next: int | None
 
 
-def flush(connection: sqlite3.Connection, site: str | None, now: float, after: int, most: int) -> Piece:
+def flush(connection: sqlite3.Connection, site: str | None, now: float, after: int, last: int, most: int) -> Piece:
     """
-    Make deferred recipients due, in the next C{most} messages behind the id C{after}.
+    Make deferred recipients due, in the next C{most} messages behind the id C{after}, up to the id C{last}.
 
     @param site: a recipient domain or a nexthop; L{None} for all.
     """
-    last, upto = connection.execute(_PIECE, (after, most)).fetchone()
-    if last is None:
+    found, upto = connection.execute(_PIECE, (after, last, most)).fetchone()
+    if found is None:
         return Piece(0, None)
     site = None if site is None else site.lower()
     # A message's rows begin with its id.
@@ -86,14 +86,14 @@ def delete_named(connection: sqlite3.Connection, batch: Batch, queue_ids: Sequen
 
 
 def delete_next(
-    connection: sqlite3.Connection, batch: Batch, skip: Set[str], after: int, most: int
+    connection: sqlite3.Connection, batch: Batch, skip: Set[str], after: int, last: int, most: int
 ) -> tuple[list[str], int | None]:
     """
-    Delete the next C{most} messages behind the id C{after}, but those to skip.
+    Delete the next C{most} messages behind the id C{after}, up to the id C{last}, but those to skip.
 
     @return: the queue ids deleted, and the id to go on behind, L{None} at the end.
     """
-    found = connection.execute(_ALL, (after, most)).fetchall()
+    found = connection.execute(_ALL, (after, last, most)).fetchall()
     if not found:
         return [], None
     chosen = [row for row in found if row[1].decode("utf-8", "replace") not in skip]

@@ -40,16 +40,27 @@ WITH RECURSIVE every(hop) AS (
 )
 SELECT json_group_array(hop) FROM (SELECT hop FROM every WHERE hop IS NOT NULL AND EXISTS (
     SELECT 1 FROM recipients INDEXED BY recipients_by_hop
-    WHERE recipients.hop = every.hop AND next_attempt > :since AND next_attempt <= :until
+    WHERE recipients.hop = every.hop AND (attempts > 0) IN (0, 1) AND next_attempt > :since AND next_attempt <= :until
 ) LIMIT :limit)
 """
 _ALL_HOPS = "SELECT row, typeof(hop), hop FROM recipients WHERE next_attempt IS NOT NULL"
 
-_DUE_ROWS = """
-SELECT row FROM recipients INDEXED BY recipients_by_hop
-WHERE hop = ? AND next_attempt <= ? AND row NOT IN (SELECT value FROM json_each(?))
-ORDER BY next_attempt, row LIMIT ?
+# The oldest of fresh mail and of retries, three to one where there is enough of both: else the retries of a site that
+# was down for a day would keep fresh mail waiting until they are all through.
+_OLDEST = """
+SELECT row, next_attempt FROM recipients INDEXED BY recipients_by_hop
+WHERE hop = :hop AND (attempts > 0) = {retries} AND next_attempt <= :until
+    AND row NOT IN (SELECT value FROM json_each(:skip))
+ORDER BY next_attempt, row LIMIT :limit
 """
+_DUE_ROWS = f"""
+WITH fresh AS ({_OLDEST.format(retries=0)}), retries AS ({_OLDEST.format(retries=1)})
+SELECT row FROM (SELECT * FROM (SELECT * FROM fresh LIMIT max(:limit - :share, :limit - (SELECT count(*) FROM retries)))
+    UNION ALL SELECT * FROM (SELECT * FROM retries LIMIT max(:share, :limit - (SELECT count(*) FROM fresh))))
+ORDER BY next_attempt, row
+"""
+# Of what is loaded at once, as of what is given out (C{queue.schedule}).
+FRESH_TO_RETRIES = 3
 # Times in whole microseconds: SQLite writes a REAL into JSON with 15 digits only.
 _MESSAGES = """
 SELECT json_group_array(json_array(r.row, r.address, r.original, r.hop, r.attempts,
@@ -58,11 +69,12 @@ FROM ({rows}) AS chosen CROSS JOIN recipients AS r ON r.row = chosen.row LEFT JO
 """
 _DUE = _MESSAGES.format(rows=_DUE_ROWS)
 # By row: SQLite would rather go through all that is due at the hop.
-_DUE_OF_ONE = _MESSAGES.format(
+_DUE_OF_THOSE = _MESSAGES.format(
     rows="""
 SELECT r.row FROM messages AS m CROSS JOIN recipients AS r NOT INDEXED
     ON r.row BETWEEN m.id AND m.last_row AND r.message = m.id
-WHERE m.queue_id = ? AND r.hop = ? AND r.next_attempt <= ? AND r.row NOT IN (SELECT value FROM json_each(?))
+WHERE m.queue_id IN (SELECT value FROM json_each(:last)) AND r.hop = :hop AND r.next_attempt <= :until
+    AND r.row NOT IN (SELECT value FROM json_each(:skip))
 ORDER BY r.next_attempt, r.row
 """
 )
@@ -118,15 +130,18 @@ def due(
 
     @return: the messages, and the rows that were passed over because they cannot be used.
     """
-    values = (hop, until, json.dumps(list(skip)), limit)
+    share = max(1, limit // (FRESH_TO_RETRIES + 1)) if limit > 1 else 0
+    values = {"hop": hop, "until": until, "skip": json.dumps(list(skip)), "limit": limit, "share": share}
     try:
         (text,) = connection.execute(_DUE, values).fetchone()
         messages = _messages(json.loads(text.decode()))
         if sum(len(message.recipients) for message in messages) >= limit > 0:
-            # The limit may have cut the last one.
-            last = (messages[-1].queue_id, *values[:-1])
-            (text,) = connection.execute(_DUE_OF_ONE, last).fetchone()
-            messages[-1:] = _messages(json.loads(text.decode()))
+            # The limits may have cut the last fresh one, and the last that is tried again.
+            cut = {message.recipients[-1].attempts > 0: message.queue_id for message in messages}
+            values["last"] = json.dumps(list(cut.values()))
+            (text,) = connection.execute(_DUE_OF_THOSE, values).fetchone()
+            whole = _messages(json.loads(text.decode()))
+            messages = [message for message in messages if message.queue_id not in cut.values()] + whole
         return messages, []
     except (TypeError, ValueError, KeyError, sqlite3.OperationalError):
         return _one_by_one(connection, [row for (row,) in connection.execute(_DUE_ROWS, values)])
@@ -149,8 +164,11 @@ def content(connection: sqlite3.Connection, queue_id: str, folder: str) -> Conte
     path = os.path.join(folder, queue_id)
     try:
         there = os.stat(path).st_size
+    except FileNotFoundError as problem:
+        raise BadContent(f"{queue_id}: its content file is missing: {problem}") from problem
     except OSError as problem:
-        raise BadContent(f"{queue_id}: its content file cannot be read: {problem}") from problem
+        # It may pass: what is put into corrupt comes back by an operator's hand only.
+        raise SpoolError(f"{queue_id}: its content file cannot be read: {problem}") from problem
     if there != size:
         raise BadContent(f"{queue_id}: its content file {path} has {there} octets instead of {size!r}")
     return FileContent(path=path, size=there)

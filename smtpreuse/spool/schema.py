@@ -40,7 +40,7 @@ CREATE TABLE recipients (
     next_attempt REAL,
     reason TEXT NOT NULL
 );
-CREATE INDEX recipients_by_hop ON recipients (hop, next_attempt) WHERE next_attempt IS NOT NULL;
+CREATE INDEX recipients_by_hop ON recipients (hop, attempts > 0, next_attempt) WHERE next_attempt IS NOT NULL;
 CREATE INDEX recipients_by_time ON recipients (next_attempt, hop) WHERE next_attempt IS NOT NULL;
 CREATE TABLE counts (state TEXT PRIMARY KEY, messages INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counts VALUES ('incoming', 0), ('deferred', 0), ('hold', 0), ('corrupt', 0);
@@ -110,8 +110,8 @@ def open_reader(path: str) -> sqlite3.Connection:
 
 def _connect(path: str) -> sqlite3.Connection:
     # Autocommit: transactions are begun and ended by us. Each connection is used by one thread at a time, but opened
-    # and closed by another.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128, timeout=30)
+    # and closed by another. Nobody else may write: who does all the same is waited for, in seconds, not for long.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128, timeout=5)
 
 
 def _check(connection: sqlite3.Connection, path: str) -> None:

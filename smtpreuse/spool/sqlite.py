@@ -160,9 +160,11 @@ class SQLiteSpool:
         """See L{IQueueDesk}."""
         return await self._desk.flush(site)
 
-    async def delete(self, queue_ids: Sequence[str] | None, skip: Set[str]) -> list[str]:
+    async def delete(
+        self, queue_ids: Sequence[str] | None, skip: Callable[[], Set[str]], gone: Callable[[Sequence[str]], None]
+    ) -> int:
         """See L{IQueueDesk}."""
-        return await self._desk.delete(queue_ids, skip)
+        return await self._desk.delete(queue_ids, skip, gone)
 
     async def counts(self) -> dict[str, int]:
         """See L{IQueueDesk}."""

@@ -2,8 +2,9 @@
 The one thread that writes to the queue. What waits is committed together (group commit): one fsync for all, and one
 call into the reactor with all results.
 
-A job that fails alone fails alone: when a transaction fails, its jobs are done again one by one. The thread knows rows
-and transactions; what they mean is said by the jobs.
+A job that fails alone fails alone: when a transaction fails by what is in it, or for want of room, its jobs are done
+again one by one. When the disk or a lock fails it, they would all meet that again, each with its own wait. The thread
+knows rows and transactions; what they mean is said by the jobs.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Store:
 
     def edit(self, connection: sqlite3.Connection, batch: Batch) -> None:
         """See L{Job}; of two jobs that end a message together the first tells it."""
+        self._finished = []
         if batch.finished:
             mine = batch.finished.intersection([recorded.queue_id for recorded in self._done])
             batch.finished -= mine
@@ -191,7 +193,7 @@ class Writer:
         settled: list[tuple[Job, SpoolError | None]]
         error = self._transaction(jobs, batch)
         dropped = batch.dropped
-        if error is None or len(jobs) == 1:
+        if error is None or len(jobs) == 1 or _meets_all(error):
             settled = [(job, error) for job in jobs]
         else:
             settled, dropped = [], []
@@ -243,6 +245,12 @@ class Writer:
             self._remove(dropped)
         for job, error in settled:
             job.settle(error)
+
+
+def _meets_all(error: SpoolError) -> bool:
+    """Whether it is no fault of a single job's: SQLite's locks, and input and output."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
 def _explained(problem: Exception) -> SpoolError:

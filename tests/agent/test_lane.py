@@ -231,6 +231,18 @@ class LaneTests(AgentCase):
         self.deliver(two)
         self.assertEqual([each.uses for each in lane.reports], [1, 2, 3, 1])
 
+    def test_held(self) -> None:
+        """No transaction may begin when the session is there: the request goes back, the session rests."""
+        end = self.session()
+        lane = FakeLane(request(), then=Then.SAVE)
+        self.finder.gate = Deferred()
+        self.agent().work(lane)
+        lane.held = True
+        self.finder.gate.callback(None)
+        (report,) = lane.reports
+        self.assertEqual((report.outcomes[0].ending, report.uses, report.blame), (Ending.UNTOUCHED, 0, Blame.NOBODY))
+        self.assertEqual((end.taken(), len(self.cache.saved), lane.ended), (b"", 1, ["nothing is due"]))
+
     def test_full(self) -> None:
         """The server has enough of this session: said in the report, with untouched recipients."""
         end = self.session(uses=20)

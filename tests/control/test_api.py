@@ -182,7 +182,7 @@ class ChangeTests(ControlTestCase):
         """All deferred mail becomes due, and the dispatcher hears of it."""
         self.assertEqual(self.ask("POST", "/queue/flush"), (200, [{"changed": 3, "in_flight": 0}]))
         self.assertEqual(self.desk.calls, [("flush", None)])
-        self.assertEqual(self.view.told, [[]])
+        self.assertEqual(self.view.told, [["flushed"]])
 
     def test_flush_site(self) -> None:
         """One site can be flushed; it stands in the query or in a form."""

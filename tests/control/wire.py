@@ -61,16 +61,21 @@ class Desk:
         self.calls.append(("flush", site))
         return len(self.rows)
 
-    async def delete(self, queue_ids: Sequence[str] | None, skip: Set[str]) -> list[str]:
+    async def delete(
+        self, queue_ids: Sequence[str] | None, skip: Callable[[], Set[str]], gone: Callable[[Sequence[str]], None]
+    ) -> int:
         self._check()
-        self.calls.append(("delete", queue_ids, skip))
-        gone = [
+        left = skip()
+        self.calls.append(("delete", queue_ids, left))
+        deleted = [
             each.queue_id
             for each in self.rows
-            if each.queue_id not in skip and (queue_ids is None or each.queue_id in queue_ids)
+            if each.queue_id not in left and (queue_ids is None or each.queue_id in queue_ids)
         ]
-        self.rows = [each for each in self.rows if each.queue_id not in gone]
-        return gone
+        self.rows = [each for each in self.rows if each.queue_id not in deleted]
+        if deleted:
+            gone(deleted)
+        return len(deleted)
 
     async def counts(self) -> dict[str, int]:
         self._check()
@@ -108,8 +113,11 @@ class View:
     def draining(self) -> bool:
         return self.ending
 
-    def changed(self, deleted: Sequence[str]) -> None:
-        self.told.append(list(deleted))
+    def deleted(self, queue_ids: Sequence[str]) -> None:
+        self.told.append(list(queue_ids))
+
+    def flushed(self) -> None:
+        self.told.append(["flushed"])
 
 
 class _Wire(socket.socket):

@@ -98,7 +98,7 @@ class ComposeTests(SynchronousTestCase):
             "Diagnostic-Code": "smtp; 550 5.1.1 no such user",
         })  # fmt: skip
         self.assertEqual(dict(bob.items()), {
-            "Final-Recipient": "rfc822; bob@example.com", "Action": "failed", "Status": "5.4.1",
+            "Final-Recipient": "rfc822; bob@example.com", "Action": "failed", "Status": "4.4.1",
             "Diagnostic-Code": "X-Smtpreuse; connect to mx.example.com[192.0.2.1]:25: refused",
         })  # fmt: skip
 

@@ -11,13 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.errors import RouteError
-from smtpreuse.model.content import FileContent, MemoryContent
+from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueview import Committed
 from smtpreuse.queue.dispatch import DispatchRules
+from smtpreuse.queue.hop import LEAST_ROOM
+from smtpreuse.queue.ledger import LATE
 from smtpreuse.queue.schedule import STUCK
-from smtpreuse.queue.sitequeue import LINGER
+from smtpreuse.queue.sitequeue import CROWD, LINGER
 from tests.fakes import candidate
 from tests.queue.world import RULES, START, BusyAgent, World, message, no_session, report_of
 
@@ -484,6 +486,54 @@ class MemoryTests(DispatchCase):
         self.assertEqual((self.world.dispatcher._stock.hops(), self.world.dispatcher.sites), ([], {}))
 
 
+class ProviderTests(DispatchCase):
+    """A site with very many hops, as those of a large provider's customers, does not keep others out."""
+
+    HOPS = 400
+
+    def setUp(self) -> None:
+        self.world = self.make(evolve(RULES, active_limit=100))
+        for number in range(self.HOPS):
+            host = f"{number}.example.net"
+            self.world.router.sites[host] = "provider"
+            given = message(f"P{number}", f"ann@{host}", f"bob@{host}")
+            Deferred.fromCoroutine(self.world.spool.append(given, MemoryContent(b"hello\r\n")))
+
+    def test_dead(self) -> None:
+        """What waits for it while it is dead has no place in memory, and other mail goes at once."""
+        self.world.dispatcher.start()
+        while "provider" not in self.world.dispatcher.sites or not self.agent.held:
+            self.world.turn()
+        while self.agent.held:
+            self.deny()
+        for number in range(20):
+            self.accept(f"Q{number}", hop="smtp:example.com")
+            self.world.clock.pump([0.1] * 10)
+            self.assertIn(f"Q{number}", self.flying())
+            self.end()
+        self.assertLess(len(self.world.dispatcher.active()), 100)
+
+    def test_slow(self) -> None:
+        """One that answers and takes its time holds no more than a crowd; all of it goes in the end, and is fed."""
+        self.world = self.make(evolve(RULES, active_limit=2000, site=evolve(RULES.site, initial=1, limit=1)))
+        for number in range(self.HOPS):
+            host = f"{number}.example.net"
+            self.world.router.sites[host] = "provider"
+            for copy in range(3):
+                given = message(f"P{number}x{copy}", f"ann@{host}")
+                Deferred.fromCoroutine(self.world.spool.append(given, MemoryContent(b"hello\r\n")))
+        self.world.dispatcher.start()
+        self.world.clock.pump([0.0] * 10)
+        # Of each hop one is looked at, to learn whose it is.
+        self.assertLess(len(self.world.dispatcher.active()), self.HOPS + CROWD * LEAST_ROOM)
+        self.accept("Q", hop="smtp:example.com")
+        self.assertIn("Q", self.flying())
+        self.end_all()
+        self.world.clock.pump([1.0] * 100)
+        self.end_all()
+        self.assertEqual(self.world.spool.messages, {})
+
+
 class BounceTests(DispatchCase):
     """Who sent what failed is told, once."""
 
@@ -537,6 +587,50 @@ class TroubleTests(DispatchCase):
         self.world.turn()
         self.assertEqual(self.world.spool.messages, {})
         self.assertEqual(set(Counter(each.queue_id for each in self.agent.carried).values()), {1})
+
+    def test_hanging_record(self) -> None:
+        """While a record hangs nothing more is given out than what lanes have; when it is over they go on."""
+        self.world.dispatcher.start()
+        self.accept(*(f"Q{number}" for number in range(30)))
+        self.world.spool.gate = gate = Deferred()
+        self.end()
+        self.world.turn()
+        self.world.turn(LATE)
+        carried = len(self.agent.carried)
+        while self.agent.held:
+            self.end()
+        self.assertEqual(len(self.agent.carried), carried)
+        self.assertTrue(self.world.dispatcher.held_up)
+        self.world.spool.gate = None
+        gate.callback(None)
+        self.world.turn()
+        self.assertGreater(len(self.agent.carried), carried)
+        self.end_all()
+        self.assertEqual(self.world.spool.messages, {})
+
+    def test_trouble_while_content_is_fetched(self) -> None:
+        """A request that was being prepared when recording failed is not given out."""
+        self.world.dispatcher.start()
+        self.accept("Q1")
+        fetched: Deferred[None] = Deferred()
+        content = self.world.spool.content
+
+        async def slow(queue_id: str) -> Content:
+            await fetched
+            return await content(queue_id)
+
+        self.world.spool.content = slow  # type: ignore[method-assign]  # it takes its time
+        self.world.accept(message("Q2"), FileContent(self.mktemp(), 7))
+        self.world.spool.broken = "disk full"
+        self.end()
+        self.world.turn()
+        fetched.callback(None)
+        self.assertNotIn("Q2", self.flying())
+        self.world.spool.broken = None
+        self.world.turn(1.0)
+        self.world.turn()
+        self.end_all()
+        self.assertEqual(self.world.spool.messages, {})
 
     def test_due_in_trouble(self) -> None:
         """What should have been tried again while nothing could be recorded is found afterwards."""
@@ -608,7 +702,7 @@ class ChangedTests(DispatchCase):
         """They are gone."""
         for name in names:
             del self.world.spool.messages[name]
-        self.world.dispatcher.changed(names)
+        self.world.dispatcher.deleted(names)
 
     def test_deleted(self) -> None:
         """What waits in memory and is gone from the queue is never given out."""
@@ -639,5 +733,5 @@ class ChangedTests(DispatchCase):
         self.world.turn()
         for row in (1, 2, 3):
             self.world.spool.times[row] = (0.0, "", 1)
-        self.world.dispatcher.changed(())
+        self.world.dispatcher.flushed()
         self.assertEqual(len(self.agent.held), 1)

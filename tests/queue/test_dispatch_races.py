@@ -288,7 +288,7 @@ class RoomTests(RacesCase):
         gate = self.fill(2)
         for queue_id in ("Q0", "Q1"):
             del self.spool.messages[queue_id]
-        self.dispatcher.changed(["Q0", "Q1"])
+        self.dispatcher.deleted(["Q0", "Q1"])
         gate.callback(None)
         self.world.clock.pump([1.0] * 60)
         self.assertEqual(self.flying(), ["Q2"])

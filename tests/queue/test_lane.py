@@ -32,6 +32,7 @@ class FakeDispatcher:
         self.requests: list[DeliveryRequest | None] = []
         self.reports: list[tuple[str, int]] = []
         self.ends: list[list[str]] = []
+        self.held_up = False
 
     def pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float:
         self.lingered.append(lingered)

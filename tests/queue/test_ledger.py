@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpreuse.errors import SpoolError
 from smtpreuse.model.content import Content, MemoryContent
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueview import Committed, Recorded
-from smtpreuse.queue.ledger import Ledger
+from smtpreuse.queue.ledger import LATE, PATIENCE, Ledger
 from tests.fakes import FakeSpool
 from tests.queue.world import message
 
@@ -85,7 +86,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.happened, [])
         self.clock.advance(0.5)
         self.assertEqual(self.done, [1, 2])
-        self.assertEqual(self.happened, ["committed", "recovered"])
+        self.assertEqual(self.happened, ["committed", "committed", "recovered"])
         self.assertIsNone(self.ledger.trouble)
         self.assertIn("B1", self.spool.messages)
 
@@ -112,6 +113,59 @@ class LedgerTests(SynchronousTestCase):
         self.assertIn("bug", self.ledger.trouble or "")
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.spool.record = record  # type: ignore[method-assign]  # it works again
+        self.clock.advance(1.0)
+        self.assertEqual((self.done, self.ledger.trouble), ([1], None))
+
+    def test_late(self) -> None:
+        """A record that hangs says nothing; after a second it counts as one that fails, until it is over."""
+        self.spool.gate = gate = Deferred()
+        self.enter(1)
+        self.clock.advance(0)
+        self.clock.advance(LATE - 0.1)
+        self.enter(2)
+        self.clock.advance(0)
+        self.assertFalse(self.ledger.late)
+        self.clock.advance(0.1)
+        self.assertTrue(self.ledger.late)
+        gate.callback(None)
+        self.assertEqual((self.ledger.late, self.ledger.trouble), (False, None))
+        self.assertEqual(self.happened, ["committed", "recovered", "committed"])
+
+    def poison(self) -> None:
+        """The notification B1 cannot be stored, all else can."""
+        append = self.spool.append
+
+        async def picky(given: Message, content: Content) -> Message:
+            if given.queue_id == "B1":
+                raise SpoolError("no place for B1")
+            return await append(given, content)
+
+        self.spool.append = picky  # type: ignore[method-assign]  # it fails now and then
+
+    def test_one_cannot_be_stored(self) -> None:
+        """It keeps no other: what it reports is put off, and recording goes on."""
+        self.poison()
+        instead = [Recorded(queue_id="Q1", row=1, hop="smtp:example.com", next_attempt=500.0, attempts=1)]
+        done = [Recorded(queue_id="Q1", row=1, hop="smtp:example.com")]
+        self.ledger.enter(done, [(message("B1"), CONTENT)], instead)
+        self.enter(2)
+        self.clock.advance(0)
+        self.assertEqual(self.ledger.trouble, "no place for B1")
+        self.clock.advance(1.0)
+        self.assertEqual(self.done, [2])
+        self.enter(3)
+        self.clock.pump([1.0, 0.0])
+        self.assertEqual((sorted(self.done), self.ledger.trouble), ([1, 2, 3], None))
+        self.assertEqual((self.spool.times[1][0], self.clock.getDelayedCalls()), (500.0, []))
+
+    def test_the_only_one_cannot_be_stored(self) -> None:
+        """Where nothing else shows that the spool works, it is tried for longer."""
+        self.poison()
+        instead = [Recorded(queue_id="Q1", row=1, hop="smtp:example.com", next_attempt=500.0, attempts=1)]
+        done = [Recorded(queue_id="Q1", row=1, hop="smtp:example.com")]
+        self.ledger.enter(done, [(message("B1"), CONTENT)], instead)
+        self.clock.pump([0.0] + [1.0] * PATIENCE)
+        self.assertEqual(self.done, [])
         self.clock.advance(1.0)
         self.assertEqual((self.done, self.ledger.trouble), ([1], None))
 

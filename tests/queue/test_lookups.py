@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.queue.hop import Hop
+from smtpreuse.queue.line import Job
 from smtpreuse.queue.lookups import AT_ONCE, Lookups
+from tests.queue.world import message
 
 
 class LookupsTests(SynchronousTestCase):
@@ -43,6 +45,17 @@ class LookupsTests(SynchronousTestCase):
         for answer in self.answers[8:]:
             answer.callback(None)
         self.assertEqual(self.begun, names)
+
+    def test_tried_before(self) -> None:
+        """Hops whose mail was tried before wait behind those of fresh mail: their name servers are slow, mostly."""
+        self.want(AT_ONCE)
+        tried, fresh = Hop("smtp:tried.example.com"), Hop("smtp:fresh.example.com")
+        for hop, retry in ((tried, True), (fresh, False)):
+            hop.unrouted = [Job(message=message("Q1"), hop=hop.text, retry=retry, since=0.0)]
+            self.lookups.want(hop)
+        for answer in self.answers[:2]:
+            answer.callback(None)
+        self.assertEqual(self.begun[AT_ONCE:], [fresh.text, tried.text])
 
     def test_answered_from_memory(self) -> None:
         """Thousands that need not wait do not pile up on the stack."""

@@ -34,11 +34,19 @@ class ReturnsTests(SynchronousTestCase):
         self.router = FakeRouter()
         self.log = FakeLog()
         self.entered: list[tuple[Sequence[Recorded], Sequence[tuple[Message, Content]]]] = []
+        self.instead: list[Sequence[Recorded] | None] = []
         self.returns = Returns(self.spool, self.router, self.log, lambda: "B1", "mail.example.com")
 
     def make(self, octets: bytes | None = None) -> None:
         """Notify the sender."""
-        self.returns.make(GIVEN, REPORT, SETTLED, octets, lambda done, new: self.entered.append((done, new)))
+        self.returns.make(GIVEN, REPORT, SETTLED, octets, self.enter)
+
+    def enter(
+        self, done: Sequence[Recorded], new: Sequence[tuple[Message, Content]], instead: Sequence[Recorded] | None
+    ) -> None:
+        """What the ledger is told."""
+        self.entered.append((done, new))
+        self.instead.append(instead)
 
     def bounce(self) -> tuple[Message, bytes]:
         """What was entered."""
@@ -57,6 +65,12 @@ class ReturnsTests(SynchronousTestCase):
         self.assertIs(made.body, Body.EIGHT_BIT)
         self.assertIn(b"Subject: hello\r\n", octets)
         self.assertEqual(self.log.lines, ["bounce: Q1: sender non-delivery notification: B1"])
+
+    def test_instead(self) -> None:
+        """Should the notification not be storable, what failed stays in the queue and is tried again."""
+        self.make(b"Subject: hello\r\n\r\n")
+        ((kept,),) = [each for each in self.instead if each is not None]
+        self.assertEqual((kept.row, kept.next_attempt), (RECORDED.row, REPORT.finished + UNTOLD_AFTER))
 
     def test_from_the_spool(self) -> None:
         """What is not in memory is read."""

@@ -281,38 +281,47 @@ class MessageLimitTests(SynchronousTestCase):
         """Once may be chance."""
         limit = MessageLimit()
         for carried in (1, 20):
-            limit.ended(carried, NOW)
+            limit.ended(carried, NOW, NOW)
             self.assertEqual(limit.most(NOW), 0)
 
     def test_one_once(self) -> None:
         """One message once is no more than chance either."""
         limit = MessageLimit()
-        limit.ended(1, NOW)
+        limit.ended(1, NOW, NOW)
         self.assertEqual(limit.most(NOW), 0)
 
     def test_twice(self) -> None:
         """Twice in a row is a limit, for a day."""
         limit = MessageLimit()
-        limit.ended(20, NOW)
-        limit.ended(20, NOW + 10)
+        limit.ended(20, NOW, NOW)
+        limit.ended(20, NOW + 10, NOW + 10)
         self.assertEqual(limit.most(NOW + 10), 20)
         self.assertEqual(limit.most(NOW + 10 + 86399), 20)
         self.assertEqual(limit.most(NOW + 10 + 86400), 0)
+
+    def test_together(self) -> None:
+        """Sessions that were open together and end together, as when a server is started anew, are seen once."""
+        limit = MessageLimit()
+        for opened in (NOW, NOW + 1, NOW + 2):
+            limit.ended(1, opened, NOW + 10)
+        self.assertEqual(limit.most(NOW + 10), 0)
+        limit.ended(1, NOW + 11, NOW + 12)
+        self.assertEqual(limit.most(NOW + 12), 1)
 
     def test_not_in_a_row(self) -> None:
         """Something else between them: no limit."""
         limit = MessageLimit()
         for carried in (20, 7, 20):
-            limit.ended(carried, NOW)
+            limit.ended(carried, NOW, NOW)
         self.assertEqual(limit.most(NOW), 0)
 
     def test_stays(self) -> None:
         """A single other count does not undo what was learned; twice another one replaces it."""
         limit = MessageLimit()
         for carried in (20, 20, 5):
-            limit.ended(carried, NOW)
+            limit.ended(carried, NOW, NOW)
         self.assertEqual(limit.most(NOW), 20)
-        limit.ended(5, NOW)
+        limit.ended(5, NOW, NOW)
         self.assertEqual(limit.most(NOW), 5)
 
 

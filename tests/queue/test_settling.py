@@ -51,7 +51,10 @@ class SettlingCase(SynchronousTestCase):
         rules = SettlingRules(retry=evolve(RULES.retry, soft_bounce=soft_bounce), sessions=sessions)
         self.settling = Settling(ledger, returns, self.log, self.contents, Random(1), rules)
 
-    def enter(self, done: Sequence[Recorded], new: Sequence[tuple[Message, MemoryContent]] = ()) -> None:
+    def enter(
+        self, done: Sequence[Recorded], new: Sequence[tuple[Message, MemoryContent]] = (),
+        instead: Sequence[Recorded] | None = None,
+    ) -> None:  # fmt: skip
         """What the ledger is told."""
         self.recorded += done
         self.returned += new

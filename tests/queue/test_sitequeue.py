@@ -157,7 +157,7 @@ class SiteQueueTests(SynchronousTestCase):
         self.assertEqual([self.queue.overlaps(carrier(uses=uses), 0.0) for uses in (1, 10, 11)], [False, False, True])
         self.assertFalse(self.queue.overlaps(carrier(uses=11, capabilities=PLAIN), 0.0))
         for _ in range(2):
-            self.queue.message_limit.ended(20, 0.0)
+            self.queue.message_limit.ended(20, 0.0, 0.0)
         self.assertTrue(self.queue.overlaps(carrier(uses=1), 0.0))
 
     def test_overlaps_not(self) -> None:
@@ -175,8 +175,8 @@ class SiteQueueTests(SynchronousTestCase):
 
     def test_message_limit_is_not_forgotten(self) -> None:
         """How many messages a session may carry is believed for a day, also where nothing goes for an hour."""
-        self.queue.message_limit.ended(20, 1000.0)
-        self.queue.message_limit.ended(20, 1000.0)
+        self.queue.message_limit.ended(20, 1000.0, 1000.0)
+        self.queue.message_limit.ended(20, 1000.0, 1000.0)
         self.assertFalse(self.queue.forgettable(10_000.0))
         self.assertTrue(self.queue.forgettable(1000.0 + LEARNED_FOR))
 

@@ -179,7 +179,7 @@ class SessionTests(TrafficCase):
         """One that has carried the limit that its site taught gets no more; the lane opens another."""
         self.put("Q1")
         for _ in range(2):
-            self.queue().message_limit.ended(3, START)
+            self.queue().message_limit.ended(3, START, START)
         turn = self.ask(carrier(uses=3))
         self.assertEqual((turn.requests, turn.then, turn.more), ((), Then.QUIT, True))
         self.assertEqual(len(self.ask(carrier(uses=2)).requests), 1)
@@ -240,9 +240,23 @@ class SessionTests(TrafficCase):
         self.assertIsNone(self.follow(session))
         queue.lanes = 1
         for _ in range(2):
-            queue.message_limit.ended(11, self.clock.seconds())
+            queue.message_limit.ended(11, self.clock.seconds(), self.clock.seconds())
         self.assertIsNone(self.follow(session))
         self.assertIsNotNone(self.follow(carrier(uses=10)))
+
+    def test_untouched_is_no_success(self) -> None:
+        """A session that was lost before a message was complete: the site has not shown that it does well."""
+        self.put("Q1")
+        queue = self.queue()
+        queue.window.dead_until = self.clock.seconds() + 1
+        turn = self.ask(carrier(uses=1))
+        self.assertEqual(turn.requests, ())
+        queue.window.dead_until = 0.0
+        turn = self.ask(carrier(uses=1))
+        queue.window.dead_until = self.clock.seconds() + 100
+        self.idle.workers[0].lane.report(report_of(turn.requests[0], Ending.UNTOUCHED, "4.4.2", uses=2, full=True))
+        self.assertGreater(queue.window.dead_until, 0.0)
+        self.assertEqual((queue.last_completion, queue.not_before, queue.pace.transaction), (0.0, 0.0, 0.0))
 
     def test_derailed(self) -> None:
         """A flight that broke teaches the site to have flights of one."""
@@ -327,7 +341,7 @@ class LearningTests(TrafficCase):
     def test_message_limit(self) -> None:
         """Two sessions that were ended after as many messages show a limit; the one that found it does not count."""
         for _ in range(2):
-            self.end(Ending.UNTOUCHED, "4.4.2", uses=4, full=True)
+            self.end(Ending.UNTOUCHED, "4.4.2", uses=4, full=True, opened=START)
         self.assertEqual(self.queue().message_limit.most(START), 3)
 
     def test_pace(self) -> None:
@@ -358,10 +372,17 @@ class DeadTests(TrafficCase):
         reason = "delivery temporarily suspended: connect: refused"
         self.assertEqual(self.owner.lost, [(f"Q{number}", reason) for number in range(5, 12)])
         self.assertEqual(self.flying(), ["Q3", "Q4"])
-        self.put("Q99")
         self.deny()
         self.assertEqual(self.flying(), ["Q4"])
         self.assertEqual(self.traffic.window(self.route()), 0)
+
+    def test_nothing_waits_at_a_dead_site(self) -> None:
+        """What comes meanwhile is given back at once: it would keep a place in memory from mail that can go."""
+        self.die()
+        self.owner.lost.clear()
+        self.put("Q99")
+        self.assertEqual(self.owner.lost, [("Q99", "delivery temporarily suspended: connect: refused")])
+        self.assertEqual(len(self.queue().lines), 0)
 
     def test_nobody_is_let_in(self) -> None:
         """A site that turns every connection away is dead too, however polite its words."""
@@ -376,12 +397,13 @@ class DeadTests(TrafficCase):
         self.die()
         for _ in range(2):
             self.deny()
-        self.put("R1", "R2", "R3")
         revivals = self.owner.revivals
         self.clock.advance(PAUSE - 0.1)
         self.assertEqual((self.flying(), self.owner.revivals), ([], revivals))
         self.clock.advance(0.1)
-        self.assertEqual((self.flying(), self.owner.revivals), (["R1"], revivals + 1))
+        self.assertEqual(self.owner.revivals, revivals + 1)
+        self.put("R1", "R2", "R3")
+        self.assertEqual(self.flying(), ["R1"])
         self.end()
         self.assertEqual(self.queue().window.size, 5)
 
@@ -396,9 +418,9 @@ class DeadTests(TrafficCase):
     def test_success_under_way(self) -> None:
         """A transaction that was under way and succeeds ends the pause, and the owner is told."""
         self.die()
-        self.put("R1")
         self.end()
         self.assertEqual((self.queue().window.dead_until, self.owner.revivals), (0.0, 1))
+        self.put("R1")
         self.assertIn("R1", self.flying())
 
     def test_operator(self) -> None:
@@ -406,11 +428,12 @@ class DeadTests(TrafficCase):
         self.die()
         for _ in range(2):
             self.deny()
-        self.put("R1")
         self.traffic.try_all()
+        self.put("R1")
         self.assertEqual(self.flying(), [])
         self.traffic.try_all(dead=True)
-        self.assertEqual(self.flying(), ["R1"])
+        self.put("R2")
+        self.assertEqual(self.flying(), ["R2"])
 
     def test_window_of_others(self) -> None:
         """What was never tried, or has no route yet, has the window that all begin with."""
@@ -446,8 +469,10 @@ class RateTests(TrafficCase):
         self.end()
         self.clock.advance(5.0)
         self.deny()
-        self.put("Q4")
+        revivals = self.owner.revivals
         self.clock.pump([10.0] * 31)
+        self.assertEqual(self.owner.revivals, revivals + 1)
+        self.put("Q4")
         self.assertEqual(self.flying(), ["Q4"])
 
 

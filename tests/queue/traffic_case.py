@@ -78,8 +78,8 @@ class FakeOwner:
         assert job.route is not None, "only routed jobs are queued"
         self._all().put(job, job.route, frozenset(job.route.candidates))
 
-    def taken(self, job: Job, window: int) -> None:
-        self.taken_with.append((job.message.queue_id, window))
+    def taken(self, job: Job, queue: SiteQueue) -> None:
+        self.taken_with.append((job.message.queue_id, queue.window.size))
 
     def suspended(self, jobs: list[Job], reason: str) -> None:
         self.lost += [(job.message.queue_id, reason) for job in jobs]

@@ -85,8 +85,16 @@ class QueueTests(ViewCase):
         """What the operator deletes is not given out."""
         self.world.accept(message("Q1"))
         self.world.accept(message("Q2"))
-        self.view.changed(["Q2"])
+        self.view.deleted(["Q2"])
         self.assertEqual(self.view.active(), {"Q1"})
+
+    def test_flushed(self) -> None:
+        """What the operator makes due is looked for at once."""
+        self.world.dispatcher.start()
+        self.world.accept(message("Q1"))
+        asked = len(self.world.spool.asked)
+        self.view.flushed()
+        self.assertGreater(len(self.world.spool.asked), asked)
 
 
 class SessionsTests(ViewCase):

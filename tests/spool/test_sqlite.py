@@ -4,6 +4,7 @@ Tests of L{smtpreuse.spool.sqlite} and its parts, with real threads and real fil
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -20,7 +21,7 @@ from smtpreuse.model.content import FileContent, MemoryContent
 from smtpreuse.spool import reader
 from smtpreuse.spool.batch import Batch
 from smtpreuse.spool.directory import QueueDirectory
-from smtpreuse.spool.sqlite import RESERVE, SQLiteSpool
+from smtpreuse.spool.sqlite import LARGEST_ROW, RESERVE, SQLiteSpool
 from tests import conformance
 from tests.conformance import FOREVER, START, deferred, done, message, octets
 
@@ -168,7 +169,7 @@ class SQLiteSpoolTests(conformance.SpoolContract):
         self.assertEqual(self.files(), ["Q1", "Q2", "Q3"])
         (one, *_) = await self.spool.due("smtp:example.org", 1, FOREVER, set())
         await self.spool.record(done(one), [])
-        await self.spool.delete(["Q2"], set())
+        await self.delete(["Q2"], set())
         await self.spool.close()
         self.assertEqual(self.files(), ["Q3"])
         self.spool = self.new()
@@ -219,6 +220,56 @@ class SQLiteSpoolTests(conformance.SpoolContract):
                 await self.put("Q2", "a@example.org")
         self.assertEqual(await self.ids("smtp:example.org"), ["Q1"])
         self.assertEqual((await self.spool.record(done(stored), [])).removed, ("Q1",))
+
+    async def test_fails_together(self) -> None:
+        """What a lock or the disk fails is not tried again one by one: each would wait for as long."""
+        tried: list[int] = []
+
+        def busy(batch: Batch, connection: sqlite3.Connection) -> None:
+            tried.append(len(batch.messages))
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+
+        with patch.object(Batch, "write", busy):
+            waiting = [Deferred.fromCoroutine(self.put(f"Q{i}", "a@example.org")) for i in range(20)]
+            for each in waiting:
+                await self.assertFailure(each, SpoolError)
+        self.assertEqual(sum(tried), 20)
+
+    async def test_place_fails(self) -> None:
+        """What could not be given its file leaves nothing behind, and can be stored when it is tried again."""
+        octets = b"x" * (LARGEST_ROW + 1)
+        envelope = message("Q1", "a@example.org", size=len(octets))
+        for name in ("os.rename", "os.fsync"):
+            with patch(f"smtpreuse.spool.directory.{name}", side_effect=OSError(errno.EIO, "input/output error")):
+                await self.assertFailure(
+                    Deferred.fromCoroutine(self.spool.append(envelope, MemoryContent(octets))), SpoolError
+                )
+            self.assertEqual(os.listdir(os.path.join(self.directory, "content")), [])
+        real = os.fsync
+
+        def folders_fail(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ENOSPC, "no space left")
+            real(descriptor)
+
+        with patch("smtpreuse.spool.directory.os.fsync", folders_fail):
+            await self.assertFailure(
+                Deferred.fromCoroutine(self.spool.append(envelope, MemoryContent(octets))), SpoolFull
+            )
+        self.assertEqual(os.listdir(os.path.join(self.directory, "content")), [])
+        await self.spool.append(envelope, MemoryContent(octets))
+        self.assertEqual((await self.spool.content("Q1")).size, len(octets))
+
+    async def test_passing_error(self) -> None:
+        """Content that cannot be read for a moment does not put its message into corrupt."""
+        octets = b"x" * (LARGEST_ROW + 1)
+        await self.spool.append(message("Q1", "a@example.org", size=len(octets)), MemoryContent(octets))
+        with patch("smtpreuse.spool.reader.os.stat", side_effect=OSError(errno.EIO, "input/output error")):
+            await self.assertFailure(Deferred.fromCoroutine(self.spool.content("Q1")), SpoolError)
+        self.assertEqual((await self.spool.counts())["corrupt"], 0)
+        self.assertEqual((await self.spool.content("Q1")).size, len(octets))
 
     async def test_space(self) -> None:
         """Too little free space refuses mail, but not outcomes; it is looked at once a second."""
@@ -287,7 +338,7 @@ class SQLiteSpoolTests(conformance.SpoolContract):
         self.assertEqual((counts["corrupt"], counts["incoming"]), (4, 1))
         states = {row.queue_id: row.state for row in (await self.spool.page("", 10)).rows}
         self.assertEqual(states, dict.fromkeys(("Qblob", "Qbody", "Qsize", "Qutf8"), "corrupt") | {"Qgood": "incoming"})
-        self.assertEqual(len(await self.spool.delete(None, set())), 5)
+        self.assertEqual(len(await self.delete(None, set())), 5)
 
     async def test_bad_recipient_alone(self) -> None:
         """The other recipients of the message are still delivered to."""
@@ -429,8 +480,8 @@ class SQLiteSpoolTests(conformance.SpoolContract):
                 await self.spool.record(deferred(stored, 1e9), [])
             self.assertEqual(await self.spool.flush(None), 5)
             self.assertEqual(len(await self.ids("smtp:example.org", self.clock.seconds())), 5)
-            self.assertEqual(len(await self.spool.delete([f"Q{i}" for i in range(3)], set())), 3)
-            self.assertEqual(await self.spool.delete(None, {"Q3"}), ["Q4"])
+            self.assertEqual(len(await self.delete([f"Q{i}" for i in range(3)], set())), 3)
+            self.assertEqual(await self.delete(None, {"Q3"}), ["Q4"])
 
     async def test_checkpoint(self) -> None:
         """The write-ahead log does not grow with the mail that passes."""
