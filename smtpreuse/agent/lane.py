@@ -202,8 +202,7 @@ class Agent:
             ticket=begun.request.ticket, outcomes=result.outcomes, relay=session.candidate.relay,
             endpoint=session.candidate.endpoint, uses=begun.transaction.use, opened=session.facts.opened,
             started=begun.started, ready=begun.ready, finished=self._clock.seconds(), blame=result.blame,
-            full=result.full,
-            exhausted=result.blame is Blame.OURSELVES, derailed=result.derailed,
+            full=result.full, derailed=result.derailed, exhausted=result.blame is Blame.OURSELVES,
         )  # fmt: skip
 
     async def _part(self, lane: ILane, session: OpenSession, then: Then) -> None:
