@@ -31,6 +31,8 @@ _ACCEPTED = {
     Asked.DATA: b"354 End data with <CR><LF>.<CR><LF>\r\n",
     Asked.CONTENT: b"250 2.0.0 Ok\r\n",
 }
+# RFC 2920 section 3.1: the last of their group, as their replies decide what may follow.
+_LAST = frozenset({b"EHLO", b"HELO", b"DATA"})
 _NO_ARGUMENT = frozenset({b"DATA", b"RSET", b"QUIT"})
 _NOT_IMPLEMENTED = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"})
 # A web browser made to talk to us: Postfix's smtpd_forbidden_commands.
@@ -228,6 +230,10 @@ class Server:
             if obey is None:
                 self._unknown(verb)
                 return None
+        if verb in _LAST and self._at < len(self._buffer):
+            # Content behind a DATA that is refused would be obeyed, whoever wrote it.
+            self.close("554 5.5.0 Error: SMTP protocol synchronization")
+            return None
         argument = argument.strip(b" ")
         if argument and verb in _NO_ARGUMENT:
             self._error(f"501 5.5.4 Syntax: {verb.decode('ascii')}")

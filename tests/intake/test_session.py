@@ -66,10 +66,13 @@ class SessionTests(SynchronousTestCase):
         session.work()
         return session
 
-    def said(self, session: Session, octets: bytes) -> list[str]:
-        """The replies to these octets."""
-        session.machine.feed(octets)
-        return session.work().decode("ascii").splitlines()
+    def said(self, session: Session, *parts: bytes) -> list[str]:
+        """The replies to these octets, each part of them read by itself."""
+        replies = b""
+        for part in parts:
+            session.machine.feed(part)
+            replies += session.work()
+        return replies.decode("ascii").splitlines()
 
     def test_fakes(self) -> None:
         """The fakes offer what the seams ask for."""
@@ -81,12 +84,12 @@ class SessionTests(SynchronousTestCase):
         """A whole message: what is stored, said, logged and told."""
         session = self.session()
         self.said(session, b"EHLO client.example.com\r\n")
-        octets = (
-            b"MAIL FROM:<a@example.com> BODY=8BITMIME\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
-            b"Message-ID: <1@example.com>\r\n\r\n..\r\n.\r\n"
-        )
         self.assertEqual(
-            self.said(session, octets),
+            self.said(
+                session,
+                b"MAIL FROM:<a@example.com> BODY=8BITMIME\r\nRCPT TO:<b@example.org>\r\nDATA\r\n",
+                b"Message-ID: <1@example.com>\r\n\r\n..\r\n.\r\n",
+            ),
             ["250 2.1.0 Ok", "250 2.1.5 Ok", "354 End data with <CR><LF>.<CR><LF>",
              "250 2.0.0 Ok: queued as 4SVLCh0sf8z1000y"],
         )
@@ -120,12 +123,13 @@ class SessionTests(SynchronousTestCase):
         """No 250 before the spool has the message; what the client sent behind the dot is done after it, in order."""
         self.spool.slow = True
         session = self.session()
-        self.assertEqual(len(self.said(session, ENVELOPE + b"x\r\n.\r\n" + ENVELOPE + b"y\r\n.\r\nQUIT\r\n")), 3)
+        self.assertEqual(len(self.said(session, ENVELOPE, b"x\r\n.\r\n" + ENVELOPE)), 3)
         self.assertEqual((self.accepted, self.maillog.lines), ([], []))
         self.spool.finish()
         self.assertEqual((self.went_on, len(self.accepted)), (1, 1))
         replies = self.said(session, b"")
         self.assertEqual([reply[:3] for reply in replies], ["250", "250", "250", "354"])
+        self.assertEqual(self.said(session, b"y\r\n.\r\nQUIT\r\n"), [])
         self.spool.finish()
         self.assertEqual([reply[:3] for reply in self.said(session, b"")], ["250", "221"])
         self.assertTrue(self.spool.kept[0][1].endswith(b"x\r\n"))
@@ -136,7 +140,7 @@ class SessionTests(SynchronousTestCase):
         """A message whose client is gone is in the queue all the same, and the queue is told."""
         self.spool.slow = True
         session = self.session()
-        self.said(session, ENVELOPE + b"x\r\n.\r\n")
+        self.said(session, ENVELOPE, b"x\r\n.\r\n")
         session.abandon()
         session.machine.close("421 4.4.2 gone")
         session.machine.taken()
@@ -144,7 +148,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual((len(self.accepted), session.machine.taken()), (1, b""))
         self.spool.error = SpoolError("broken")
         session = self.session()
-        self.said(session, ENVELOPE + b"x\r\n.\r\n")
+        self.said(session, ENVELOPE, b"x\r\n.\r\n")
         session.machine.close("421 4.4.2 gone")
         session.machine.taken()
         self.spool.finish()
@@ -159,7 +163,7 @@ class SessionTests(SynchronousTestCase):
         ):
             self.spool.error = error
             session = self.session()
-            self.assertEqual(self.said(session, ENVELOPE + b"x\r\n.\r\n")[-1], reply)
+            self.assertEqual(self.said(session, ENVELOPE, b"x\r\n.\r\n")[-1], reply)
             self.assertEqual(self.accepted, [])
             line = f"END-OF-MESSAGE from localhost[127.0.0.1]: {reply}; from=<a@example.com>"
             self.assertIn(line, self.maillog.lines[-1])
@@ -170,7 +174,7 @@ class SessionTests(SynchronousTestCase):
         """A message that the spool has is answered 250, whatever goes wrong with us after that."""
         self.spool.slow = True
         session = self.session()
-        self.said(session, ENVELOPE + b"x\r\n.\r\n")
+        self.said(session, ENVELOPE, b"x\r\n.\r\n")
         self.patch(self, "accepted", None)
         self.spool.finish()
         self.assertEqual(self.went_on, 1)
@@ -179,14 +183,14 @@ class SessionTests(SynchronousTestCase):
 
     def test_large(self) -> None:
         """Large content is in a file; when it was not stored the file is gone."""
-        octets = ENVELOPE + b"x" * 300_000 + b"\r\n.\r\n"
-        self.said(self.session(), octets)
+        octets = b"x" * 300_000 + b"\r\n.\r\n"
+        self.said(self.session(), ENVELOPE, octets)
         [(message, content)] = self.accepted
         assert isinstance(content, FileContent)
         self.assertEqual(content.size, message.size)
         self.assertTrue(os.path.exists(content.path))
         self.spool.error = SpoolError("broken")
-        self.said(self.session(), octets)
+        self.said(self.session(), ENVELOPE, octets)
         self.assertFalse(os.path.exists(self.spool.scratches[1]))
 
     def test_transaction_ends_early(self) -> None:
@@ -194,7 +198,7 @@ class SessionTests(SynchronousTestCase):
         large = b"x" * 300_000
         for end in (b"\r\n.\r\n", b"\n\r\n.\r\n"):
             session = self.session(message_size_limit="400000")
-            self.said(session, ENVELOPE + large)
+            self.said(session, ENVELOPE, large)
             self.assertTrue(os.path.exists(self.spool.scratches[-1]))
             self.said(session, (large if end == b"\r\n.\r\n" else b"") + end)
             self.assertFalse(os.path.exists(self.spool.scratches[-1]))
@@ -206,7 +210,7 @@ class SessionTests(SynchronousTestCase):
     def test_strangers(self) -> None:
         """Only mynetworks and UNIX sockets may relay."""
         session = self.session(STRANGER)
-        replies = self.said(session, b"HELO x\r\n" + ENVELOPE)
+        replies = self.said(session, b"HELO x\r\n", ENVELOPE)
         self.assertEqual(replies[2], "554 5.7.1 <b@example.com>: Relay access denied")
         self.assertEqual(replies[3][:3], "554")
         self.assertEqual(
@@ -222,7 +226,7 @@ class SessionTests(SynchronousTestCase):
     def recipients(self, session: Session, *addresses: str, sender: str = "a@example.com") -> Message:
         """The message as stored for these recipients."""
         commands = "".join(f"RCPT TO:<{address}>\r\n" for address in addresses)
-        self.said(session, f"MAIL FROM:<{sender}>\r\n{commands}DATA\r\n.\r\n".encode())
+        self.said(session, f"MAIL FROM:<{sender}>\r\n{commands}DATA\r\n".encode(), b".\r\n")
         return self.spool.kept[-1][0]
 
     def test_unqualified(self) -> None:
@@ -250,7 +254,7 @@ class SessionTests(SynchronousTestCase):
         session = self.session(myorigin="example.com")
         replies = self.said(
             session,
-            b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<b@EXAMPLE.com>\r\nRCPT TO:<b>\r\nDATA\r\n.\r\n",
+            b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<b@EXAMPLE.com>\r\nRCPT TO:<b>\r\nDATA\r\n", b".\r\n",
         )
         self.assertEqual([reply[:9] for reply in replies[1:4]], ["250 2.1.5"] * 3)
         message, content = self.spool.kept[0]
@@ -284,7 +288,7 @@ class SessionTests(SynchronousTestCase):
             self.assertEqual(self.said(self.session(), ENVELOPE)[1:], [reply, "554 5.5.1 Error: no valid recipients"])
             self.assertIn(reply, self.maillog.lines[-1])
         self.router.hops["b@example.com"] = "hold:"
-        self.assertEqual(self.said(self.session(), ENVELOPE + b"x\r\n.\r\n")[1], "250 2.1.5 Ok")
+        self.assertEqual(self.said(self.session(), ENVELOPE, b"x\r\n.\r\n")[1], "250 2.1.5 Ok")
         self.assertEqual([message.held for message, _ in self.spool.kept], [True])
 
     def test_size(self) -> None:
@@ -296,20 +300,20 @@ class SessionTests(SynchronousTestCase):
         self.assertIn("MAIL from localhost[127.0.0.1]: 552", self.maillog.lines[0])
         self.assertEqual(self.said(session, b"x" * 1998 + b"\r\n.\r\n")[0][:3], "250")
         self.assertEqual(
-            self.said(session, ENVELOPE + b"x" * 1999 + b"\r\n.\r\n")[-1], "552 5.3.4 Error: message too big"
+            self.said(session, ENVELOPE, b"x" * 1999 + b"\r\n.\r\n")[-1], "552 5.3.4 Error: message too big"
         )
         session = self.session(message_size_limit="0")
         self.assertEqual(self.said(session, b"MAIL FROM:<> SIZE=99999999999\r\n"), ["250 2.1.0 Ok"])
 
     def test_hops(self) -> None:
         """A message that goes in circles is refused."""
-        replies = self.said(self.session(), ENVELOPE + b"Received: x\r\n" * 51 + b".\r\n")
+        replies = self.said(self.session(), ENVELOPE, b"Received: x\r\n" * 51 + b".\r\n")
         self.assertEqual(replies[-1], "554 5.4.6 Error: too many hops")
 
     def test_smuggling(self) -> None:
         """Content that could be split into two messages is refused whole, and what was hidden in it is not obeyed."""
         for end, name in ((b"\n.\r\n", "bare <LF>"), (b"\r.\r\n", "bare <CR>"), (b"\r\n\0\r\n", "NUL")):
-            replies = self.said(self.session(), ENVELOPE + b"x" + end + ENVELOPE + b"y\r\n.\r\n")
+            replies = self.said(self.session(), ENVELOPE, b"x" + end + ENVELOPE, b"y\r\n.\r\n")
             self.assertEqual(replies[3:], [f"550 5.5.2 Error: {name} received"])
             self.assertEqual(self.spool.kept, [])
 
@@ -323,7 +327,7 @@ class SessionTests(SynchronousTestCase):
 
     def test_no_message_id(self) -> None:
         """A message without an id of its own is logged so."""
-        self.said(self.session(), ENVELOPE + b".\r\n")
+        self.said(self.session(), ENVELOPE, b".\r\n")
         self.assertTrue(self.maillog.lines[1].endswith(": message-id=<>"))
 
     def test_draining(self) -> None:
@@ -331,7 +335,7 @@ class SessionTests(SynchronousTestCase):
         session = self.session()
         self.said(session, b"MAIL FROM:<a@example.com>\r\n")
         self.ending = True
-        replies = self.said(session, b"RCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\nMAIL FROM:<>\r\n")
+        replies = self.said(session, b"RCPT TO:<b@example.com>\r\nDATA\r\n", b"x\r\n.\r\nMAIL FROM:<>\r\n")
         self.assertEqual([reply[:3] for reply in replies], ["250", "354", "250", "421"])
         self.assertEqual(replies[-1], "421 4.3.2 mx.example.com Service is shutting down")
         self.assertIs(session.machine.state, State.CLOSED)
@@ -345,7 +349,7 @@ class SessionTests(SynchronousTestCase):
         """A message that is being stored is waited for."""
         self.spool.slow = True
         session = self.session()
-        self.said(session, ENVELOPE + b".\r\n")
+        self.said(session, ENVELOPE, b".\r\n")
         self.ending = True
         self.assertEqual(self.said(session, b""), [])
         self.spool.finish()

@@ -108,9 +108,10 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual((server.taken(), server.state), (b"250 2.0.0 Ok\r\n", State.IDLE))
 
     def test_pipelined(self) -> None:
-        """Two transactions and QUIT in one piece; what follows QUIT is nothing."""
+        """Content shares its piece with the next envelope, or with QUIT; what follows QUIT is nothing."""
         server = greeted()
-        events = done(server, GROUP + b"x\r\n.\r\n" + GROUP + b"y\r\n.\r\nQUIT\r\nMAIL FROM:<c@example.com>\r\n")
+        last = b"y\r\n.\r\nQUIT\r\nMAIL FROM:<c@example.com>\r\n"
+        events = done(server, GROUP, b"x\r\n.\r\n" + GROUP, last)
         envelope = [MailFrom("a@example.com"), RcptTo("b@example.com"), DataBegun()]
         self.assertEqual(events, [*envelope, ContentEnd(b"x\r\n", None), *envelope, ContentEnd(b"y\r\n", None), Quit()])
         self.assertEqual(codes(server), ["250", "250", "354", "250", "250", "250", "354", "250", "221"])
@@ -120,11 +121,15 @@ class CommandTests(SynchronousTestCase):
     @given(st.lists(st.integers(0, 200), max_size=6))
     def test_every_cut(self, cuts: list[int]) -> None:
         """Cuts make no difference, but to the parts that content comes in."""
-        stream = b"EHLO x\r\n" + GROUP + b"..a\r\n\r\n.b\r\n.\r\nNOOP\r\nFOO\r\n" + GROUP + b".\r\nRSET\r\nQUIT\r\n"
-        places = [0, *sorted(min(place, len(stream)) for place in cuts), len(stream)]
+        groups = [
+            b"EHLO x\r\n", GROUP, b"..a\r\n\r\n.b\r\n.\r\nNOOP\r\nFOO\r\n" + GROUP, b".\r\nRSET\r\nQUIT\r\n"
+        ]
+        ends = list(itertools.accumulate(map(len, groups)))
+        stream = b"".join(groups)
+        places = sorted({0, *ends, *(min(place, len(stream)) for place in cuts)})
         server, other = greeted(), greeted()
         parted = done(server, *(stream[a:b] for a, b in itertools.pairwise(places)))
-        whole = done(other, stream)
+        whole = done(other, *groups)
 
         def known(events: list[Event]) -> tuple[list[Event], bytes]:
             content = b"".join(event.octets for event in events if isinstance(event, ContentPart | ContentEnd))
@@ -144,17 +149,17 @@ class CommandTests(SynchronousTestCase):
     def test_waits_for_the_answer(self) -> None:
         """Nothing comes out behind a question until it is answered; what is fed meanwhile waits in order."""
         server = greeted()
-        server.feed(GROUP + b"x\r\n.\r\n")
+        server.feed(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\n")
         self.assertEqual(server.next(), MailFrom("a@example.com"))
         self.assertTrue(server.waiting)
         self.assertIsNone(server.next())
         server.feed(b"NOOP\r\n")
-        self.assertEqual(server.buffered, len(b"RCPT TO:<b@example.com>\r\nDATA\r\nx\r\n.\r\nNOOP\r\n"))
+        self.assertEqual(server.buffered, len(b"RCPT TO:<b@example.com>\r\nNOOP\r\n"))
         server.accept("250 2.1.0 fine")
         self.assertFalse(server.waiting)
         self.assertEqual(server.taken(), b"250 2.1.0 fine\r\n")
-        self.assertEqual(done(server, b"")[-1], ContentEnd(b"x\r\n", None))
-        self.assertEqual(codes(server), ["250", "354", "250", "250"])
+        self.assertEqual(done(server, b""), [RcptTo("b@example.com")])
+        self.assertEqual(codes(server), ["250", "250"])
 
     def test_refused(self) -> None:
         """What is refused did not happen."""
@@ -166,7 +171,7 @@ class CommandTests(SynchronousTestCase):
             done(server, GROUP, refuse=kind)
             self.assertEqual(codes(server), expected, kind)
         server = greeted()
-        done(server, GROUP + b".\r\n", refuse="ContentEnd")
+        done(server, GROUP, b".\r\n", refuse="ContentEnd")
         self.assertEqual((codes(server)[-1], server.state), ("450", State.IDLE))
 
     def test_data_refused(self) -> None:
@@ -184,7 +189,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(
             server.taken(), b"503 5.5.1 Error: need MAIL command\r\n503 5.5.1 Error: need RCPT command\r\n"
         )
-        done(server, b"MAIL FROM:<>\r\nMAIL FROM:<>\r\nDATA\r\nRCPT TO:<b@example.com>\r\nMAIL FROM:<>\r\n")
+        done(server, b"MAIL FROM:<>\r\nMAIL FROM:<>\r\nDATA\r\n", b"RCPT TO:<b@example.com>\r\nMAIL FROM:<>\r\n")
         self.assertEqual(
             server.taken().split(b"\r\n")[1:],
             [b"503 5.5.1 Error: nested MAIL command", b"554 5.5.1 Error: no valid recipients", b"250 2.1.5 Ok",
@@ -195,7 +200,7 @@ class CommandTests(SynchronousTestCase):
         """RSET, EHLO and HELO end a transaction."""
         for line, event in ((b"RSET", Reset()), (b"EHLO x", Hello("x", True)), (b"HELO x", Hello("x", False))):
             server = greeted()
-            events = done(server, b"MAIL FROM:<>\r\n" + line + b"\r\nMAIL FROM:<>\r\n")
+            events = done(server, b"MAIL FROM:<>\r\n" + line + b"\r\n", b"MAIL FROM:<>\r\n")
             self.assertEqual(events, [MailFrom(""), event, MailFrom("")])
             self.assertEqual(codes(server), ["250", "250", "250"])
         server = greeted()
@@ -243,6 +248,53 @@ class CommandTests(SynchronousTestCase):
         server = greeted()
         self.assertEqual(done(server, b"MAIL FROM:<a@>\r\nMAIL FROM:<>\r\nRCPT TO:<>\r\n"), [MailFrom("")])
         self.assertEqual(codes(server), ["501", "250", "501"])
+
+
+class SynchronizationTests(SynchronousTestCase):
+    """
+    What must be the last of its group is, or the session ends and nothing behind it is obeyed.
+    """
+
+    def test_behind_a_group(self) -> None:
+        """Whatever stands behind EHLO, HELO or DATA in the same piece, however those would be answered."""
+        for line in (b"EHLO x", b"HELO x", b"EHLO", b"DATA", b"data x"):
+            for behind in (b"MAIL FROM:<c@example.com>\r\n", b"Subject: x\r\n\r\nx\r\n.\r\n", b"\r\n", b"x"):
+                server = greeted()
+                self.assertEqual(done(server, line + b"\r\n" + behind), [Quit()], (line, behind))
+                self.assertEqual(server.taken(), b"554 5.5.0 Error: SMTP protocol synchronization\r\n")
+                self.assertEqual(done(server, b"MAIL FROM:<c@example.com>\r\n"), [])
+
+    def test_content_behind_a_refusal(self) -> None:
+        """Content sent ahead of an envelope that is refused is no commands."""
+        server = greeted()
+        events = done(server, GROUP + GROUP + b"x\r\n.\r\n", refuse="RcptTo")
+        self.assertEqual(events, [MailFrom("a@example.com"), RcptTo("b@example.com"), Quit()])
+        self.assertEqual(codes(server), ["250", "450", "554"])
+
+    def test_content_behind_data(self) -> None:
+        """Content sent ahead of 354 is not taken either: the client did not know that it would be."""
+        server = greeted()
+        events = done(server, GROUP + b"x\r\n.\r\n")
+        self.assertEqual(events, [MailFrom("a@example.com"), RcptTo("b@example.com"), Quit()])
+
+    def test_behind_the_final_dot(self) -> None:
+        """An envelope may follow the final dot, and is held to the same."""
+        server = greeted()
+        done(server, GROUP, b"x\r\n.\r\n" + GROUP)
+        self.assertEqual(codes(server)[3:], ["250", "250", "250", "354"])
+        server = greeted()
+        done(server, GROUP, b"x\r\n.\r\n" + GROUP + b"y")
+        self.assertEqual(codes(server)[3:], ["250", "250", "250", "554"])
+
+    def test_sent_while_waiting(self) -> None:
+        """What comes in while an answer is due counts as sent behind."""
+        server = greeted()
+        server.feed(b"MAIL FROM:<>\r\nDATA\r\n")
+        server.next()
+        server.feed(b"x\r\n")
+        server.accept()
+        self.assertEqual(server.next(), Quit())
+        self.assertEqual(codes(server), ["250", "554"])
 
 
 class LineTests(SynchronousTestCase):
@@ -320,10 +372,11 @@ class LineTests(SynchronousTestCase):
     def test_errors_are_forgiven(self) -> None:
         """A message taken makes good for the errors before it, an envelope does not."""
         server = greeted()
-        done(server, b"FOO\r\n" * (ERROR_LIMIT - 1) + GROUP + b".\r\n" + b"FOO\r\n" * (ERROR_LIMIT - 1) + b"NOOP\r\n")
+        errors = b"FOO\r\n" * (ERROR_LIMIT - 1)
+        done(server, errors + GROUP, b".\r\n" + errors + b"NOOP\r\n")
         self.assertEqual(codes(server)[-1], "250")
         server = greeted()
-        done(server, b"FOO\r\n" * (ERROR_LIMIT - 1) + GROUP.replace(b"DATA", b"FOO"))
+        done(server, errors + GROUP.replace(b"DATA", b"FOO"))
         self.assertEqual(codes(server)[-1], "421")
 
     def test_limits(self) -> None:
@@ -372,13 +425,13 @@ class ContentTests(SynchronousTestCase):
     def test_each_message_anew(self) -> None:
         """An offence of one message is none of the next."""
         server = greeted()
-        events = done(server, GROUP + b"a\nb\r\n.\r\n" + GROUP + b"c\r\n.\r\n")
+        events = done(server, GROUP, b"a\nb\r\n.\r\n" + GROUP, b"c\r\n.\r\n")
         self.assertEqual([e.offence for e in events if isinstance(e, ContentEnd)], ["bare <LF>", None])
 
     def test_closed_in_content(self) -> None:
         """A session can be ended in the middle of content, and while an answer is due."""
         server = greeted()
-        done(server, GROUP + b"abc")
+        done(server, GROUP, b"abc")
         server.close("421 4.4.2 mx.example.com Error: timeout exceeded")
         self.assertEqual(done(server, b"\r\n.\r\n"), [Quit()])
         self.assertEqual(codes(server)[-1], "421")

@@ -73,7 +73,9 @@ class ShutdownTests(SystemTestCase):
         ):
             idle.recv(1000)
             busy.recv(1000)
-            busy.sendall(b"HELO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n")
+            busy.sendall(b"HELO x\r\n")
+            busy.recv(1000)
+            busy.sendall(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n")
             got = b""
             while b"354" not in got:
                 got += busy.recv(1000)
