@@ -35,7 +35,7 @@ _ACCEPTED = {
 _LAST = frozenset({b"EHLO", b"HELO", b"DATA"})
 _NO_ARGUMENT = frozenset({b"DATA", b"RSET", b"QUIT"})
 _NOT_IMPLEMENTED = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"})
-# A web browser made to talk to us: Postfix's smtpd_forbidden_commands.
+# Those of Postfix's smtpd_forbidden_commands that begin with a letter.
 _FORBIDDEN = frozenset({b"CONNECT", b"GET", b"POST"})
 _HELP = "214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
 
@@ -307,7 +307,8 @@ class Server:
         return None
 
     def _unknown(self, verb: bytes) -> None:
-        if verb in _FORBIDDEN:
+        # A browser made to talk to us, or a message's own text: further down there may be commands in either.
+        if verb in _FORBIDDEN or b":" in verb or (verb and not verb[:1].isalpha()):
             self.close("221 2.7.0 Error: I can break rules, too. Goodbye.")
         elif verb in _NOT_IMPLEMENTED:
             self._error("502 5.5.1 Error: command not implemented")

@@ -390,12 +390,16 @@ class LineTests(SynchronousTestCase):
             done(server, verb + b" x\r\n")
             self.assertEqual(server.taken(), b"502 5.5.1 Error: command not implemented\r\n")
 
-    def test_browser(self) -> None:
-        """A web browser made to talk to us is told goodbye."""
-        for verb in (b"GET / HTTP/1.1", b"POST / HTTP/1.1", b"connect x", b"POST"):
+    def test_no_smtp(self) -> None:
+        """A web browser made to talk to us is told goodbye, whatever its method, and so is what reads like mail."""
+        for line in (
+            b"GET / HTTP/1.1", b"POST / HTTP/1.1", b"connect x", b"POST", b"PUT / HTTP/1.1\r\nHost: mx.example.com",
+            b"Label:", b"Subject: x", b"MAILFROM:<a@example.com>", b"mail: x", b":", b"{", b"\x16\x03\x01", b"\xe4",
+            b"--x", b"1", b"<html>",
+        ):
             server = greeted()
-            self.assertEqual(done(server, verb + b"\r\nMAIL FROM:<>\r\n"), [Quit()])
-            self.assertEqual(server.taken(), b"221 2.7.0 Error: I can break rules, too. Goodbye.\r\n")
+            self.assertEqual(done(server, line + b"\r\nMAIL FROM:<>\r\n"), [Quit()], line)
+            self.assertEqual(server.taken().splitlines()[-1], b"221 2.7.0 Error: I can break rules, too. Goodbye.")
 
 
 class ContentTests(SynchronousTestCase):
