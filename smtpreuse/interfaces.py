@@ -202,6 +202,12 @@ class ISpool(Interface):
     def scratch() -> str:
         """The path of a new file for content too large for memory; it goes with the next start if unused."""
 
+    def room(octets: int) -> bool:
+        """
+        Whether so much more content may be taken and there is space left in which outcomes and deletes fit. It looks
+        anew each time, and never blocks: intake asks while content comes in.
+        """
+
     async def append(message: Message, content: Content) -> Message:
         """
         Store a message; when this returns it is on disk.

@@ -93,6 +93,11 @@ class SpoolContract(TestCase):
         for seam in seams:
             self.assertTrue(verifyObject(seam, self.spool))
 
+    async def test_room(self) -> None:
+        """There is room for a little, and none for more than any disk has."""
+        self.assertTrue(self.spool.room(1000))
+        self.assertFalse(self.spool.room(2**63))
+
     async def test_whole(self) -> None:
         """What was appended comes back as it was, with rows, after a restart too."""
         stored = await self.put("Q1", "a@example.org", "b@example.org")

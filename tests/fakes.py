@@ -71,6 +71,9 @@ class FakeSpool:
     def scratch(self) -> str:
         raise AssertionError("no content is large here")
 
+    def room(self, octets: int) -> bool:
+        return True
+
     async def append(self, message: Message, content: Content) -> Message:
         if self.broken:
             raise SpoolError(self.broken)

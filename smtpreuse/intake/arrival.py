@@ -9,17 +9,21 @@ cleanup(8) where that looks at size, hops and duplicates.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
 from smtpreuse.intake.header import HeaderReader
+from smtpreuse.interfaces import ISpool
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.message import Message, Recipient
 from smtpreuse.smtp.command import MailFrom
 
 # Up to here content lives in memory and in the spool's database; above in a file of its own.
 MEMORY_LIMIT = 256 * 1024
+# So much more content is asked room for at a time: the spool's reserve (64 MiB) holds what 256 clients, who ask at the
+# same moment, may write before they ask again.
+ROOM_STEP = 256 * 1024
+FULL = "452 4.3.1 Insufficient system storage"
 # Postfix's hopcount_limit.
 HOPS_LIMIT = 50
 
@@ -33,11 +37,11 @@ class Arrival:
     @ivar queue_id: given when content begins; empty before.
     """
 
-    def __init__(self, mail: MailFrom, arrived: float, size_limit: int, scratch: Callable[[], str]) -> None:
+    def __init__(self, mail: MailFrom, arrived: float, size_limit: int, spool: ISpool) -> None:
         """
         @param arrived: UNIX time of MAIL.
         @param size_limit: of the content as the client sends it, in octets; 0 for none.
-        @param scratch: gives the path for a new file.
+        @param spool: asked for a file and for room; the message is not given to it here.
         """
         self.mail = mail
         self.recipients: list[Recipient] = []
@@ -45,11 +49,12 @@ class Arrival:
         self.queue_id = ""
         self._arrived = arrived
         self._limit = size_limit
-        self._scratch = scratch
+        self._spool = spool
         self._known: set[str] = set()
         self._parts: list[bytes] = []
         self._held = 0
         self._stored = 0
+        self._allowed = 0
         self._taken = 0
         self._path = ""
         self._file: BinaryIO | None = None
@@ -92,7 +97,7 @@ class Arrival:
             try:
                 file.close()
             except OSError:
-                self._refuse("452 4.3.1 Insufficient system storage")
+                self._refuse(FULL)
         if self._refusal is not None:
             return self._refusal
         if self._path:
@@ -134,15 +139,28 @@ class Arrival:
             self._held += len(octets)
             if self._held <= MEMORY_LIMIT:
                 return
+            octets, self._parts, self._held = b"".join(self._parts), [], 0
+        if not self._has_room(len(octets)):
+            self._refuse(FULL)
+            return
         try:
             if self._file is None:
-                self._path = self._scratch()
+                self._path = self._spool.scratch()
                 self._file = open(self._path, "wb")  # noqa: SIM115  # it stays open over many parts
-                octets, self._parts, self._held = b"".join(self._parts), [], 0
             self._file.write(octets)
             self._stored += len(octets)
         except OSError:
-            self._refuse("452 4.3.1 Insufficient system storage")
+            self._refuse(FULL)
+
+    def _has_room(self, octets: int) -> bool:
+        """Whether the file may grow by so much."""
+        wanted = self._stored + octets
+        if wanted > self._allowed:
+            step = max(octets, ROOM_STEP)
+            if not self._spool.room(step):
+                return False
+            self._allowed = self._stored + step
+        return True
 
     def _refuse(self, text: str) -> None:
         self._refusal = text

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from smtpreuse.config.settings import Settings
 from smtpreuse.config.tables import Networks
 from smtpreuse.errors import SpoolError, SpoolFull, TableError
-from smtpreuse.intake.arrival import Arrival
+from smtpreuse.intake.arrival import FULL, Arrival
 from smtpreuse.intake.header import Dates, Trace, printable
 from smtpreuse.interfaces import IMailLog, IRouter, ISpool
 from smtpreuse.model.content import Content
@@ -32,7 +32,6 @@ from smtpreuse.smtp.order import State
 from smtpreuse.smtp.server import Server
 
 _STATUS = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}")
-_FULL = "452 4.3.1 Insufficient system storage"
 _NOT_STORED = "451 4.3.0 Error: queue file write error"
 
 
@@ -176,11 +175,13 @@ class Session:
             self._reject("MAIL", f"452 4.3.1 {stopped}", None)
         elif limit and mail.size > limit:
             self._reject("MAIL", "552 5.3.4 Message size exceeds fixed limit", None)
+        elif not services.spool.room(mail.size):
+            self._reject("MAIL", FULL, None)
         else:
             sender = self._qualified(mail.sender) if mail.sender else ""
             if sender is not mail.sender:
                 mail = evolve(mail, sender=sender)
-            self._arrival = Arrival(mail, services.clock.seconds(), limit, services.spool.scratch)
+            self._arrival = Arrival(mail, services.clock.seconds(), limit, services.spool)
             self.machine.accept()
 
     def _rcpt(self, given: str) -> None:
@@ -257,7 +258,7 @@ class Session:
         try:
             stored = await self._services.spool.append(message, content)
         except SpoolFull:
-            self._not_stored(arrival, _FULL)
+            self._not_stored(arrival, FULL)
         except SpoolError as error:
             self._log.error("message not stored: queue_id={id} reason={why}", id=message.queue_id, why=str(error))
             self._not_stored(arrival, _NOT_STORED)

@@ -33,7 +33,8 @@ T = TypeVar("T")
 LARGEST_ROW = 256 * 1024
 # Beyond what a message may need: so that outcomes and deletes still fit when no mail is taken any more.
 RESERVE = 64 * 2**20
-_SPACE_EVERY = 1.0
+# Of one shortage, so often in seconds.
+_SHORTAGE_TOLD_EVERY = 60.0
 
 _LAST_ROW = """
 SELECT max(ifnull((SELECT max(row) FROM recipients), 0),
@@ -67,8 +68,8 @@ class SQLiteSpool:
         self._desk = Desk(self, clock, self._directory.file(""))
         self._open: SpoolThreads | None = None
         self._last_row = 0
-        self._space = 0
-        self._space_seen = float("-inf")
+        self._coming = 0
+        self._shortage_told = float("-inf")
 
     def open(self) -> None:
         """
@@ -109,11 +110,26 @@ class SQLiteSpool:
         """See L{ISpool}."""
         return self._directory.scratch()
 
+    def room(self, octets: int) -> bool:
+        """See L{ISpool}."""
+        shortage, now = self._shortage(octets), self._clock.seconds()
+        if shortage and now - self._shortage_told >= _SHORTAGE_TOLD_EVERY:
+            self._shortage_told = now
+            self.log.error("mail refused for want of space: {reason}", reason=shortage)
+        return not shortage
+
     async def append(self, message: Message, content: Content) -> Message:
         """See L{ISpool}."""
-        self._check_space()
+        # A file has its space already.
+        size = 0 if isinstance(content, FileContent) else content.size
+        if shortage := self._shortage(size):
+            raise SpoolFull(shortage)
         stored = self._numbered(message, content)
-        await self._store([(stored, content)], [])
+        self._coming += size
+        try:
+            await self._store([(stored, content)], [])
+        finally:
+            self._coming -= size
         return stored
 
     async def record(self, done: Sequence[Recorded], new: Sequence[tuple[Message, Content]]) -> Committed:
@@ -252,10 +268,11 @@ class SQLiteSpool:
             self.log.error("recipient put into corrupt: row={row} {reason}", row=one.row, reason=one.problem)
         return True
 
-    def _check_space(self) -> None:
-        now = self._clock.seconds()
-        if abs(now - self._space_seen) >= _SPACE_EVERY:
-            self._space_seen = now
-            self._space = self._directory.free()
-        if self._space < self._least:
-            raise SpoolFull(f"{self._space} octets are free for the queue, {self._least} are needed to take mail")
+    def _shortage(self, octets: int) -> str:
+        """Why there is no room for so much more content; empty when there is."""
+        try:
+            free = self._directory.free() - self._coming
+        except OSError as problem:
+            return f"how much is free for the queue is not known: {problem}"
+        needed = self._least + octets
+        return "" if free >= needed else f"{free} octets are free for the queue, {needed} are needed to take mail"

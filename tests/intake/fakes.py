@@ -4,6 +4,7 @@ What intake works with, in tests.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence, Set
 
 from twisted.internet.defer import Deferred
@@ -25,12 +26,16 @@ class FakeSpool:
 
     @ivar slow: whether an append waits for L{finish}.
     @ivar error: what an append raises.
+    @ivar free: octets that there is room for; what is in scratch files counts.
+    @ivar asked: for how much room, in turn.
     """
 
     def __init__(self, directory: str = "") -> None:
         self.directory = directory
         self.slow = False
         self.error: Exception | None = None
+        self.free = float("inf")
+        self.asked: list[int] = []
         self.kept: list[tuple[Message, bytes]] = []
         self.scratches: list[str] = []
         self._waiting: list[Deferred[None]] = []
@@ -38,6 +43,11 @@ class FakeSpool:
     def scratch(self) -> str:
         self.scratches.append(f"{self.directory}/{len(self.scratches)}")
         return self.scratches[-1]
+
+    def room(self, octets: int) -> bool:
+        self.asked.append(octets)
+        used = sum(os.path.getsize(path) for path in self.scratches if os.path.exists(path))
+        return octets <= self.free - used
 
     async def append(self, message: Message, content: Content) -> Message:
         if self.slow:

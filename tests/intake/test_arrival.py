@@ -8,13 +8,11 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.intake.arrival import HOPS_LIMIT, MEMORY_LIMIT, Arrival
+from smtpreuse.intake.arrival import FULL, HOPS_LIMIT, MEMORY_LIMIT, ROOM_STEP, Arrival
 from smtpreuse.model.content import FileContent, MemoryContent
 from smtpreuse.model.message import Body, Message, Recipient
 from smtpreuse.smtp.command import MailFrom
 from tests.intake.fakes import FakeSpool, octets_of
-
-FULL = "452 4.3.1 Insufficient system storage"
 
 
 class ArrivalTests(SynchronousTestCase):
@@ -29,7 +27,7 @@ class ArrivalTests(SynchronousTestCase):
 
     def arrival(self, limit: int = 0) -> Arrival:
         """One that has begun, with a trace of 10 octets."""
-        arrival = Arrival(MailFrom("a@example.com", 5, Body.EIGHT_BIT), 7.5, limit, self.spool.scratch)
+        arrival = Arrival(MailFrom("a@example.com", 5, Body.EIGHT_BIT), 7.5, limit, self.spool)
         arrival.begin("4SVLCh0sf8z1000y", b"Trace: x\r\n")
         return arrival
 
@@ -124,7 +122,7 @@ class ArrivalTests(SynchronousTestCase):
     def test_full_disk(self) -> None:
         """A file that cannot be written, at once or at its end, is a full disk; nothing of it stays."""
         arrival = self.arrival()
-        arrival._scratch = lambda: "/dev/full"
+        self.patch(self.spool, "scratch", lambda: "/dev/full")
         arrival.discard = lambda: None  # type: ignore[method-assign]  # it would unlink the device
         arrival.take(b"x" * (MEMORY_LIMIT + 1))
         self.assertEqual(arrival.finish(), FULL)
@@ -146,6 +144,36 @@ class ArrivalTests(SynchronousTestCase):
         os.close(arrival._file.fileno())
         arrival.discard()
         self.assertFalse(os.path.exists(self.spool.scratches[0]))
+
+    def test_room(self) -> None:
+        """A file is begun, and goes on to grow, only where the spool has room; what was written of it goes at once."""
+        self.spool.free = MEMORY_LIMIT
+        arrival = self.arrival()
+        arrival.take(b"x" * (MEMORY_LIMIT - 10))
+        self.assertEqual(self.spool.asked, [])
+        arrival.take(b"y")
+        self.assertEqual((self.spool.asked, self.spool.scratches), ([MEMORY_LIMIT + 1], []))
+        self.assertEqual(arrival.finish(), FULL)
+        self.spool.free = MEMORY_LIMIT + ROOM_STEP * 2
+        arrival = self.arrival()
+        for _ in range(100):
+            arrival.take(b"x" * 65536)
+        self.assertFalse(os.path.exists(self.spool.scratches[0]))
+        self.assertEqual(arrival.finish(), FULL)
+        self.assertEqual(FULL, "452 4.3.1 Insufficient system storage")
+
+    def test_room_of_several(self) -> None:
+        """Contents that come in at the same time do not together grow beyond the room there is, but by a step each."""
+        self.spool.free = 8 * 2**20
+        arrivals = [self.arrival() for _ in range(8)]
+        used = 0
+        for _ in range(64):
+            for arrival in arrivals:
+                arrival.take(b"x" * 65536)
+            used = max(used, sum(os.path.getsize(path) for path in self.spool.scratches if os.path.exists(path)))
+        self.assertGreater(used, 4 * 2**20)
+        self.assertLess(used, 8 * 2**20 + len(arrivals) * ROOM_STEP)
+        self.assertLess(len(self.spool.asked), len(arrivals) * (4 * 2**20 // ROOM_STEP + 2))
 
     def test_recipients(self) -> None:
         """A recipient is known by its address; only the case of the domain does not matter."""

@@ -305,6 +305,17 @@ class SessionTests(SynchronousTestCase):
         session = self.session(message_size_limit="0")
         self.assertEqual(self.said(session, b"MAIL FROM:<> SIZE=99999999999\r\n"), ["250 2.1.0 Ok"])
 
+    def test_low_disk(self) -> None:
+        """Where there is no room for what the client declares it hears so at MAIL, before it sends the content."""
+        self.spool.free = 5000
+        session = self.session()
+        full = "452 4.3.1 Insufficient system storage"
+        self.assertEqual(self.said(session, b"MAIL FROM:<> SIZE=5001\r\n"), [full])
+        self.assertIn(f"NOQUEUE: reject: MAIL from localhost[127.0.0.1]: {full}; proto=", self.maillog.lines[-1])
+        self.assertEqual(self.said(session, b"MAIL FROM:<> SIZE=5000\r\n"), ["250 2.1.0 Ok"])
+        self.spool.free = -1
+        self.assertEqual(self.said(session, b"RSET\r\nMAIL FROM:<>\r\n")[1:], [full])
+
     def test_hops(self) -> None:
         """A message that goes in circles is refused."""
         replies = self.said(self.session(), ENVELOPE, b"Received: x\r\n" * 51 + b".\r\n")

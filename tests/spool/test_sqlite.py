@@ -14,7 +14,7 @@ from unittest.mock import patch
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, capturedLogs, formatEvent, globalLogPublisher
 
 from smtpreuse.errors import SpoolError, SpoolFull, SpoolInUse, SpoolSchemaError, TableError
 from smtpreuse.model.content import FileContent, MemoryContent
@@ -272,34 +272,66 @@ class SQLiteSpoolTests(conformance.SpoolContract):
         self.assertEqual((await self.spool.content("Q1")).size, len(octets))
 
     async def test_space(self) -> None:
-        """Too little free space refuses mail, but not outcomes; it is looked at once a second."""
+        """Too little free space refuses mail, but not outcomes, and only as long as it lasts."""
         stored = await self.put("Q1", "a@example.org")
         await self.reopened_as(self.new(queue_minfree=2000, message_size_limit=1000))
-        free = RESERVE + 2000
-        looked: list[int] = []
-
-        def look(_: QueueDirectory) -> int:
-            looked.append(free)
-            return free
-
-        with patch.object(QueueDirectory, "free", look):
+        free = RESERVE + 2000 + len(octets())
+        with patch.object(QueueDirectory, "free", lambda _: free):
             await self.put("Q2", "a@example.org")
             free -= 1
-            await self.put("Q3", "a@example.org")
-            self.clock.advance(1)
-            with self.assertRaises(SpoolFull):
-                await self.put("Q4", "a@example.org")
+            with self.assertRaisesRegex(SpoolFull, f"{free} octets are free for the queue, {free + 1} are needed"):
+                await self.put("Q3", "a@example.org")
             await self.spool.record(done(stored), [])
-            self.clock.advance(1)
             free += 1
-            await self.put("Q5", "a@example.org")
-        self.assertEqual(len(looked), 3)
+            await self.put("Q4", "a@example.org")
 
     async def test_space_for_a_message(self) -> None:
         """Room for the largest message and a half is needed."""
         await self.reopened_as(self.new(queue_minfree=0, message_size_limit=1000))
-        with patch.object(QueueDirectory, "free", lambda _: RESERVE + 1499), self.assertRaises(SpoolFull):
-            await self.put("Q1", "a@example.org")
+        with patch.object(QueueDirectory, "free", lambda _: RESERVE + 1499):
+            self.assertFalse(self.spool.room(0))
+            with self.assertRaises(SpoolFull):
+                await self.put("Q1", "a@example.org")
+
+    async def test_room_less_what_is_coming(self) -> None:
+        """What is being stored has its space already, as far as room goes; once stored it counts no more."""
+        await self.reopened_as(self.new(queue_minfree=0, message_size_limit=0))
+        with patch.object(QueueDirectory, "free", lambda _: RESERVE + 1000):
+            self.assertEqual([self.spool.room(1000), self.spool.room(1001)], [True, False])
+            storing = Deferred.fromCoroutine(self.put("Q1", "a@example.org", text="x" * 600))
+            self.assertEqual([self.spool.room(300), self.spool.room(500)], [True, False])
+            with self.assertRaises(SpoolFull):
+                await self.put("Q2", "a@example.org", text="x" * 600)
+            await storing
+            self.assertTrue(self.spool.room(1000))
+
+    async def test_room_for_a_file(self) -> None:
+        """Content in a file needs no more than it has."""
+        await self.reopened_as(self.new(queue_minfree=0, message_size_limit=0))
+        path = self.spool.scratch()
+        with open(path, "wb") as file:
+            file.write(b"x" * 5000)
+        content = FileContent(path, 5000)
+        with patch.object(QueueDirectory, "free", lambda _: RESERVE):
+            await self.spool.append(message("Q1", "a@example.org", size=5000), content)
+
+    async def test_shortage_told(self) -> None:
+        """The operator is told of a shortage, how much there is and how much is needed, once a minute."""
+        await self.reopened_as(self.new(queue_minfree=0, message_size_limit=0))
+        with capturedLogs() as events, patch.object(QueueDirectory, "free", lambda _: RESERVE - 1):
+            for _ in range(5):
+                self.assertFalse(self.spool.room(0))
+                self.clock.advance(20)
+        reasons = [str(event["reason"]) for event in events if "want of space" in str(event["log_format"])]
+        reason = f"{RESERVE - 1} octets are free for the queue, {RESERVE} are needed to take mail"
+        self.assertEqual(reasons, [reason, reason])
+
+    async def test_free_space_not_known(self) -> None:
+        """While it cannot be said how much is free no mail is taken."""
+        with patch.object(QueueDirectory, "free", side_effect=OSError("gone")):
+            self.assertFalse(self.spool.room(0))
+            with self.assertRaisesRegex(SpoolFull, "not known: gone"):
+                await self.put("Q1", "a@example.org")
 
     async def test_large_batches(self) -> None:
         """More content than one transaction takes is stored in several."""

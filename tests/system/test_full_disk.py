@@ -68,7 +68,6 @@ class FullDiskTests(SystemTestCase):
         self.assertEqual(len(sent), 100)
         limit = LARGEST * 3 // 2 + RESERVE
         with self.filled(limit - MIB):
-            # How much is free is looked at once in a second.
             until(lambda: self.refuses_with_452(), lambda: f"mail is taken with {self.free()} octets free")
             self.sink.start()
             self.arrived(self.sink, sent)
@@ -76,6 +75,20 @@ class FullDiskTests(SystemTestCase):
             self.assertTrue(self.refuses_with_452())
         with self.filled(limit + 4 * MIB):
             until(lambda: not self.refuses_with_452(), lambda: f"mail is not taken with {self.free()} octets free")
+
+    def test_contents(self) -> None:
+        """However many contents come in at the same time, they leave what outcomes and deletes need."""
+        self.sink.stop()
+        clients = 12
+        limit = LARGEST * 3 // 2 + RESERVE
+        with self.filled(limit + 4 * MIB):
+            injection = inject(self.running.port, (letter(f"C-{n}", LARGEST - MIB // 4) for n in range(24)), clients)
+            self.assertTrue(injection.refused)
+            self.assertTrue(all(reply.startswith("452 4.3.1 ") for reply in injection.refused), injection.refused)
+            self.assertGreater(self.free(), limit - clients * MIB // 4)
+            self.sink.start()
+            self.arrived(self.sink, injection.accepted)
+            self.empty(self.running)
 
     def test_full(self) -> None:
         """With nothing left at all, in the middle of deliveries, nothing is lost and nothing doubled."""
