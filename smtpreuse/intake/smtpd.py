@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, IReactorTime, ITransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,7 +35,7 @@ from smtpreuse.smtp.order import State
 READ_AHEAD = 65536
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class SMTPD(Protocol):
     """One client's connection."""
 
@@ -38,6 +46,7 @@ class SMTPD(Protocol):
         self._session = Session(factory.services, settings, peer, self._go_on)
         self._machine = self._session.machine
         self._lost = False
+        self._ended = False
         self._held_back = False
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
@@ -76,13 +85,25 @@ class SMTPD(Protocol):
         self._session.abandon()
         self._factory.left(self, self._peer)
 
+    # IHalfCloseableProtocol
+
+    def readConnectionLost(self) -> None:
+        """The client says no more, and may wait for replies: they go out, then the connection ends."""
+        self._ended = True
+        if not self._machine.waiting:
+            self._work()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do: we never shut down our side alone."""
+
     # IPushProducer
 
     def pauseProducing(self) -> None:
         IPushProducer(self.transport).pauseProducing()
 
     def resumeProducing(self) -> None:
-        if not self._held_back:
+        # After the client's last octet a transport that reads would tell of its end again.
+        if not self._held_back and not self._ended:
             IPushProducer(self.transport).resumeProducing()
 
     def stopProducing(self) -> None:
@@ -105,6 +126,8 @@ class SMTPD(Protocol):
         replies = self._session.work()
         if replies:
             self._wire().write(replies)
+        if self._ended and not self._machine.waiting:
+            self._machine.hang_up()
         if self._machine.state is State.CLOSED:
             self._session.abandon()
             consumer = IConsumer(self.transport, None)

@@ -137,6 +137,10 @@ class Server:
         @param text: the reply, C{421 4.4.2 ...}.
         """
         self._say(text)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the session without a word: the client says no more."""
         self.state = State.CLOSED
         self._asked = None
         self._decoder = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -252,6 +252,42 @@ class SMTPDTests(SynchronousTestCase):
         self.assertTrue(wire.disconnected)
         self.lost(protocol)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_half_closed(self) -> None:
+        """A client that has said its last word gets all its replies before the connection ends."""
+        self.spool.slow = True
+        protocol, wire = self.connected(self.factory())
+        verifyObject(IHalfCloseableProtocol, protocol)
+        self.sent(protocol, ENVELOPE, b"x\r\n.\r\nNOOP\r\nQUIT\r\n")
+        protocol.readConnectionLost()
+        self.assertFalse(wire.disconnecting)
+        self.spool.finish()
+        self.assertEqual([line[:3] for line in wire.writes[-1].splitlines()], [b"250", b"250", b"221"])
+        self.assertTrue(wire.disconnecting)
+        protocol.writeConnectionLost()
+        self.lost(protocol)
+        self.assertEqual((self.stored, self.clock.getDelayedCalls()), (1, []))
+
+    def test_half_closed_without_quit(self) -> None:
+        """Without QUIT too, and what is not whole is dropped."""
+        for last in (b"", b"x\r\n", b"x\r\n.\r\nMAIL FROM:<a@example.com>\r\nNO"):
+            protocol, wire = self.connected(self.factory())
+            self.sent(protocol, ENVELOPE, last)
+            protocol.readConnectionLost()
+            self.assertTrue(wire.disconnecting)
+            self.assertIsNone(wire.producer)
+            self.lost(protocol)
+        self.assertEqual((self.stored, self.clock.getDelayedCalls()), (1, []))
+
+    def test_half_closed_is_not_read(self) -> None:
+        """After its end a client is not read from again, whatever becomes of what we write."""
+        self.spool.slow = True
+        protocol, wire = self.connected(self.factory())
+        self.sent(protocol, ENVELOPE, b".\r\n")
+        protocol.readConnectionLost()
+        protocol.pauseProducing()
+        protocol.resumeProducing()
+        self.assertEqual(wire.producerState, "paused")
 
     def test_lost_in_content(self) -> None:
         """A client that is gone in the middle of content leaves nothing."""
