@@ -7,6 +7,7 @@ says is L{smtpreuse.intake.session}'s.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -15,8 +16,10 @@ from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
+    INegotiated,
     IPushProducer,
     IReactorTime,
+    ISystemHandle,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, ServerFactory
@@ -64,6 +67,7 @@ class SMTPD(Protocol):
         elif refusal is not None:
             self._machine.close(refusal)
         else:
+            self._machine.feed(_early(self._wire()))
             self._machine.greet()
         self._work()
 
@@ -169,6 +173,19 @@ class SMTPD(Protocol):
     def _wire(self) -> ITransport:
         assert self.transport is not None, "a connection is used after it was made"
         return self.transport
+
+
+def _early(transport: ITransport) -> bytes:
+    """What the client has said before the greeting, as far as that can be seen; it stays to be read."""
+    # Where TLS comes first the client begins.
+    handle = None if INegotiated.providedBy(transport) else ISystemHandle(transport, None)
+    opened = handle.getHandle() if handle is not None else None
+    if not isinstance(opened, socket.socket):
+        return b""
+    try:
+        return opened.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:
+        return b""
 
 
 class SMTPDFactory(ServerFactory):

@@ -7,11 +7,12 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, INegotiated, IPushProducer, ISystemHandle
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from smtpreuse.config.load import settings_of
@@ -88,6 +89,23 @@ class SMTPDTests(SynchronousTestCase):
         self.assertIsNone(wire.producer)
         self.lost(protocol)
         self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
+
+    def test_handle_that_is_no_socket(self) -> None:
+        """A client that cannot be looked at before the greeting is greeted; so is one that begins with TLS, unseen."""
+
+        @implementer(ISystemHandle)
+        class Handled(Wire):
+            def getHandle(self) -> object:
+                return None
+
+        @implementer(INegotiated)
+        class Secured(Handled):
+            def getHandle(self) -> object:
+                raise AssertionError("its octets are not SMTP")
+
+        for wire in (Handled(LOCAL), Secured(LOCAL)):
+            self.factory().buildProtocol(LOCAL).makeConnection(wire)
+            self.assertEqual(wire.writes, [b"220 mx.example.com ESMTP smtpreuse\r\n"])
 
     def test_nothing_to_say(self) -> None:
         """Half a command is answered with nothing, not with an empty write."""

@@ -4,8 +4,10 @@ Clients that are not like others, on real sockets.
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.system.world import SystemTestCase
 
@@ -18,6 +20,36 @@ def read(connection: socket.socket, until: bytes = b"") -> bytes:
     while not (until and until in got) and (piece := connection.recv(4096)):
         got += piece
     return got
+
+
+def over_unix(path: Path) -> socket.socket:
+    """A connection to this socket."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(60)
+    connection.connect(str(path))
+    return connection
+
+
+class EarlyTests(SystemTestCase):
+    """A client that does not wait for the greeting is turned away."""
+
+    def test_early_talker(self) -> None:
+        """What it said is not obeyed; over TCP and a UNIX socket. One that waits is greeted."""
+        running = self.service(self.destination())
+        path = running.directory / "socket"
+        running.start("--listen", f"unix:{path}")
+        # So that the octets are there before the connection is taken.
+        running.send_signal(signal.SIGSTOP)
+        self.addCleanup(running.send_signal, signal.SIGCONT)
+        with socket.create_connection(running.address, 60) as one, over_unix(path) as other:
+            for connection in (one, other):
+                connection.sendall(b"EHLO x\r\n")
+            with socket.create_connection(running.address, 60) as patient:
+                running.send_signal(signal.SIGCONT)
+                self.assertTrue(read(patient, b"\r\n").startswith(b"220 "))
+            for connection in (one, other):
+                early = b"554 5.5.0 Error: data received before the greeting\r\n"
+                self.assertEqual(read(connection, b"\r\n"), early)
 
 
 class HalfClosedTests(SystemTestCase):
@@ -42,13 +74,7 @@ class HalfClosedTests(SystemTestCase):
         def tcp() -> socket.socket:
             return socket.create_connection(running.address, 60)
 
-        def unix() -> socket.socket:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(60)
-            connection.connect(str(path))
-            return connection
-
-        for connect in (tcp, unix):
+        for connect in (tcp, lambda: over_unix(path)):
             said = self.send(connect, b"QUIT\r\n")
             self.assertRegex(said, rb"\A250 2\.0\.0 Ok: queued as \w+\r\n221 2\.0\.0 Bye\r\n\Z")
             said = self.send(connect, b"")
