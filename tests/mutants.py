@@ -38,6 +38,7 @@ TARGETS = {
     "smtpreuse.smtp.client": ("tests.smtp.test_client",),
     "smtpreuse.smtp.command": ("tests.smtp.test_command",),
     "smtpreuse.smtp.content": ("tests.smtp.test_content", "tests.smtp.test_linebreaker"),
+    "smtpreuse.smtp.lines": ("tests.smtp.test_lines",),
     "smtpreuse.smtp.order": ("tests.smtp.test_server",),
     "smtpreuse.smtp.reply": ("tests.smtp.test_reply",),
     "smtpreuse.smtp.server": ("tests.smtp.test_server",),

@@ -125,6 +125,12 @@ class Session:
         self._working = False
         return machine.taken()
 
+    def lost(self) -> None:
+        """The client is gone without a word."""
+        if self._arrival is not None or self.machine.waiting:
+            self._log_end(f"lost connection after {self.machine.where}", "")
+        self.abandon()
+
     def abandon(self) -> None:
         """The transaction under way, if any, came to nothing."""
         arrival, self._arrival = self._arrival, None
@@ -161,7 +167,11 @@ class Session:
             case Hello():
                 self._hello = event
                 self.abandon()
-            case Reset() | Quit():
+            case Reset():
+                self.abandon()
+            case Quit():
+                if event.reason:
+                    self._log_end(event.reason, event.detail)
                 self.abandon()
 
     def _mail(self, mail: MailFrom) -> None:
@@ -287,6 +297,9 @@ class Session:
         arrival.discard()
         if self.machine.waiting:
             self._reject("END-OF-MESSAGE", text, arrival)
+
+    def _log_end(self, reason: str, detail: str) -> None:
+        self._services.maillog.write("smtpd", printable(f"{reason} from {self._peer}{detail}"))
 
     def _reject(self, stage: str, text: str, arrival: Arrival | None, recipient: str = "") -> None:
         self.machine.refuse(text)

@@ -61,11 +61,14 @@ class SMTPD(Protocol):
             consumer.registerProducer(self, True)
         self._extend()
         self._timer = self._factory.clock.callLater(self._settings.smtpd_timeout, self._ring)
-        refusal = self._factory.joined(self, self._peer)
+        too_many = self._factory.joined(self, self._peer)
         if self._factory.draining:
             self._session.part()
-        elif refusal is not None:
-            self._machine.close(refusal)
+        elif too_many:
+            self._machine.close(
+                f"421 4.7.0 {self._settings.myhostname} Error: too many connections from {self._peer.address}",
+                f"warning: Connection concurrency limit exceeded: {too_many}", " for service smtpd",
+            )  # fmt: skip
         else:
             self._machine.feed(_early(self._wire()))
             self._machine.greet()
@@ -82,6 +85,8 @@ class SMTPD(Protocol):
             self.pauseProducing()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        if not self._lost:
+            self._session.lost()
         self._lost = True
         if self._timer is not None:
             self._timer.cancel()
@@ -94,7 +99,7 @@ class SMTPD(Protocol):
     def readConnectionLost(self) -> None:
         """The client says no more, and may wait for replies: they go out, then the connection ends."""
         self._ended = True
-        if not self._machine.waiting:
+        if not self._machine.waiting and self._machine.state is not State.CLOSED:
             self._work()
 
     def writeConnectionLost(self) -> None:
@@ -121,7 +126,8 @@ class SMTPD(Protocol):
             self._work()
 
     def abort(self) -> None:
-        """End at once."""
+        """End at once; nobody left us."""
+        self._lost = True
         transport = self._wire()
         getattr(transport, "abortConnection", transport.loseConnection)()
 
@@ -131,6 +137,7 @@ class SMTPD(Protocol):
         if replies:
             self._wire().write(replies)
         if self._ended and not self._machine.waiting:
+            self._session.lost()
             self._machine.hang_up()
         if self._machine.state is State.CLOSED:
             self._session.abandon()
@@ -167,7 +174,9 @@ class SMTPD(Protocol):
         if self._machine.state is State.CLOSED:
             self.abort()
         else:
-            self._machine.close(f"421 4.4.2 {self._settings.myhostname} Error: timeout exceeded")
+            self._machine.close(
+                f"421 4.4.2 {self._settings.myhostname} Error: timeout exceeded", f"timeout after {self._machine.where}"
+            )
             self._work()
 
     def _wire(self) -> ITransport:
@@ -183,7 +192,7 @@ def _early(transport: ITransport) -> bytes:
     if not isinstance(opened, socket.socket):
         return b""
     try:
-        return opened.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return opened.recv(100, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
         return b""
 
@@ -240,18 +249,18 @@ class SMTPDFactory(ServerFactory):
         """How many there are."""
         return len(self._connections)
 
-    def joined(self, connection: SMTPD, peer: Peer) -> str | None:
+    def joined(self, connection: SMTPD, peer: Peer) -> int:
         """
         A client connected.
 
-        @return: the reply that turns it away, or L{None}; while the service ends its session says so itself.
+        @return: how many connections it has now, where these are too many; else 0.
         """
         self._connections.add(connection)
         self._counts[peer.address] = count = self._counts.get(peer.address, 0) + 1
         limit = self.settings.smtpd_client_connection_count_limit
         if limit and count > limit and not peer.among(self.settings.smtpd_client_event_limit_exceptions):
-            return f"421 4.7.0 {self.settings.myhostname} Error: too many connections from {peer.address}"
-        return None
+            return count
+        return 0
 
     def left(self, connection: SMTPD, peer: Peer) -> None:
         """A connection is gone."""

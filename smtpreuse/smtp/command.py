@@ -30,6 +30,7 @@ _NULL_PATH = re.compile(rb" *<>(?= |$)")
 _ADDRESS = re.compile(_MAILBOX)
 # RFC 1870 section 4.
 _SIZE = re.compile(rb"[0-9]{1,20}")
+_SHOWN = 100
 _BODIES = {b"7BIT": Body.SEVEN_BIT, b"8BITMIME": Body.EIGHT_BIT}
 
 _UNICODE = "553 5.6.7 Must declare SMTPUTF8 to send unicode address"
@@ -90,6 +91,16 @@ def parse_rcpt(argument: bytes) -> RcptTo | str:
     if rest.strip():
         return f"555 5.5.4 Unsupported option: {rest.split()[0].decode('ascii', 'replace')}"
     return RcptTo(address)
+
+
+def first_word(octets: bytes) -> str:
+    """
+    What the log shows of octets that are no command in its place. Further on there may be content, or a password.
+
+    @return: a colon and the word, of so many characters at most as Postfix shows; empty where there is none.
+    """
+    words = octets[:_SHOWN].split(None, 1)
+    return f": {words[0].decode('ascii', 'replace')}" if words else ""
 
 
 def _path(text: bytes) -> tuple[str, bytes] | None:

@@ -51,7 +51,16 @@ class Reset:
 
 @frozen
 class Quit:
-    """The session is over, by QUIT or by an offence; what is to be written is there to be taken."""
+    """
+    The session is over, by QUIT or by an offence; what is to be written is there to be taken.
+
+    @ivar reason: why we ended it, as the operator's log has it before the client's name; empty where there is no more
+        to say of it than the client's QUIT.
+    @ivar detail: what the log has behind the client's name.
+    """
+
+    reason: str = ""
+    detail: str = ""
 
 
 Event = Hello | MailFrom | RcptTo | DataBegun | ContentPart | ContentEnd | Reset | Quit

@@ -1,7 +1,7 @@
 """
-The order in which a client may say things to a server (RFC 5321 section 4.1.4), as a table.
+What a client may say to a server, and in which order (RFC 5321 section 4.1.4), as tables.
 
-It does not know what is said; L{Server<smtpreuse.smtp.server.Server>} follows it. The texts are Postfix's.
+They do not know arguments; L{Server<smtpreuse.smtp.server.Server>} follows them. The texts are Postfix's.
 """
 
 from __future__ import annotations
@@ -48,3 +48,25 @@ OUT_OF_ORDER: dict[tuple[State, Asked], str] = {
     (State.IDLE, Asked.DATA): "503 5.5.1 Error: need RCPT command",
     (State.MAIL, Asked.DATA): "554 5.5.1 Error: no valid recipients",
 }
+ACCEPTED: dict[Asked, bytes] = {
+    Asked.MAIL: b"250 2.1.0 Ok\r\n",
+    Asked.RCPT: b"250 2.1.5 Ok\r\n",
+    Asked.DATA: b"354 End data with <CR><LF>.<CR><LF>\r\n",
+    Asked.CONTENT: b"250 2.0.0 Ok\r\n",
+}
+
+# RFC 2920 section 3.1: the last of their group, as their replies decide what may follow.
+LAST_OF_GROUP = frozenset({b"EHLO", b"HELO", b"DATA"})
+NO_ARGUMENT = frozenset({b"DATA", b"RSET", b"QUIT"})
+NOT_IMPLEMENTED = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"})
+_FORBIDDEN = frozenset({b"CONNECT", b"GET", b"POST"})
+
+
+def is_foreign(verb: bytes) -> bool:
+    """
+    Whether an unknown verb is of another protocol, as Postfix has it (C{smtpd_forbidden_commands}, and its look for
+    header fields): a browser made to talk to us, or a message's own text. Further down there may be commands in either.
+
+    @param verb: in capital letters.
+    """
+    return verb in _FORBIDDEN or b":" in verb or (verb != b"" and not verb[:1].isalpha())

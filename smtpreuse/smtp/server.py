@@ -12,31 +12,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from smtpreuse.smtp.command import MailFrom, RcptTo, parse_mail, parse_rcpt
+from smtpreuse.smtp.command import MailFrom, RcptTo, first_word, parse_mail, parse_rcpt
 from smtpreuse.smtp.content import ContentDecoder
 from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset
-from smtpreuse.smtp.order import OUT_OF_ORDER, TABLE, Asked, State
+from smtpreuse.smtp.lines import BARE_LF, Lines
+from smtpreuse.smtp.order import (
+    ACCEPTED,
+    LAST_OF_GROUP,
+    NO_ARGUMENT,
+    NOT_IMPLEMENTED,
+    OUT_OF_ORDER,
+    TABLE,
+    Asked,
+    State,
+    is_foreign,
+)
 
-# Postfix's line_length_limit; RFC 5321 section 4.5.3.1.4 has 512.
-LINE_LIMIT = 2048
 # Postfix's smtpd_hard_error_limit.
 ERROR_LIMIT = 20
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 
-
-_ACCEPTED = {
-    Asked.MAIL: b"250 2.1.0 Ok\r\n",
-    Asked.RCPT: b"250 2.1.5 Ok\r\n",
-    Asked.DATA: b"354 End data with <CR><LF>.<CR><LF>\r\n",
-    Asked.CONTENT: b"250 2.0.0 Ok\r\n",
-}
-# RFC 2920 section 3.1: the last of their group, as their replies decide what may follow.
-_LAST = frozenset({b"EHLO", b"HELO", b"DATA"})
-_NO_ARGUMENT = frozenset({b"DATA", b"RSET", b"QUIT"})
-_NOT_IMPLEMENTED = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"})
-# Those of Postfix's smtpd_forbidden_commands that begin with a letter.
-_FORBIDDEN = frozenset({b"CONNECT", b"GET", b"POST"})
 _HELP = "214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
 
 
@@ -55,33 +51,29 @@ class Server:
         self.state = State.SILENT
         self._name = name
         self._size_limit = size_limit
-        self._buffer = b""
-        self._at = 0
-        self._too_long = False
+        self._lines = Lines()
         self._asked: Asked | None = None
         self._decoder: ContentDecoder | None = None
         self._replies: list[bytes] = []
         self._errors = 0
-        self._quit_told = False
+        self._where = b"CONNECT"
+        self._received = 0
+        self._end: Quit | None = Quit()
 
     # what goes in and out
 
     def greet(self) -> None:
         """Say the greeting; whoever spoke before is turned away."""
-        if self._buffer or self._too_long:
-            self.close("554 5.5.0 Error: data received before the greeting")
+        if self._lines:
+            self.close("554 5.5.0 Error: data received before the greeting", *self._improper())
         else:
             self.state = State.IDLE
             self._say(f"220 {self._name} ESMTP smtpreuse")
 
     def feed(self, data: bytes) -> None:
         """Take octets as they came."""
-        if self.state is State.CLOSED:
-            return
-        if self._at < len(self._buffer):
-            data = self._buffer[self._at :] + data
-        self._buffer = data
-        self._at = 0
+        if self.state is not State.CLOSED:
+            self._lines.feed(data)
 
     def taken(self) -> bytes:
         """Replies not yet taken; empty when there are none."""
@@ -91,12 +83,18 @@ class Server:
     @property
     def buffered(self) -> int:
         """Octets that were fed and are not looked at yet."""
-        return len(self._buffer) - self._at
+        return len(self._lines)
 
     @property
     def waiting(self) -> bool:
         """Whether an event has asked and is not answered yet."""
         return self._asked is not None
+
+    @property
+    def where(self) -> str:
+        """What the client did last, in the words of Postfix's log: C{RCPT}, C{DATA (4096 bytes)}."""
+        where = self._where.decode("ascii")
+        return where if self._decoder is None else f"{where} ({self._received} bytes)"
 
     # answers
 
@@ -110,12 +108,13 @@ class Server:
         self.state = TABLE[self.state, asked]
         if asked is Asked.DATA:
             self._decoder = ContentDecoder()
+            self._received = 0
         elif asked is Asked.CONTENT:
             self._errors = 0
         if text:
             self._say(text)
         else:
-            self._replies.append(_ACCEPTED[asked])
+            self._replies.append(ACCEPTED[asked])
 
     def refuse(self, text: str) -> None:
         """
@@ -130,13 +129,15 @@ class Server:
         if text[:1] == "5":
             self._errors += 1
 
-    def close(self, text: str) -> None:
+    def close(self, text: str, reason: str = "", detail: str = "") -> None:
         """
         End the session with this reply, whatever is going on.
 
         @param text: the reply, C{421 4.4.2 ...}.
+        @param reason: for L{Quit}, as C{detail}.
         """
         self._say(text)
+        self._end = Quit(reason, detail)
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -144,8 +145,7 @@ class Server:
         self.state = State.CLOSED
         self._asked = None
         self._decoder = None
-        self._buffer = b""
-        self._at = 0
+        self._lines = Lines()
 
     def _answered(self) -> Asked:
         asked, self._asked = self._asked, None
@@ -162,68 +162,42 @@ class Server:
             if self.state is State.CONTENT:
                 return self._content()
             if self.state is State.CLOSED:
-                return self._quit_event()
+                end, self._end = self._end, None
+                return end
             if self._errors >= ERROR_LIMIT:
-                self.close(f"421 4.7.0 {self._name} Error: too many errors")
+                self.close(f"421 4.7.0 {self._name} Error: too many errors", f"too many errors after {self.where}")
                 continue
-            end = self._buffer.find(b"\n", self._at)
-            if end < 0 or self.state is State.SILENT:
-                self._bound()
+            if self.state is State.SILENT:
                 return None
-            line = self._line(end)
-            event = self._command(line) if line is not None else None
-            if event is not None:
+            line = self._lines.next()
+            if line is None:
+                return None
+            if isinstance(line, str):
+                self._no_line(line)
+            elif (event := self._command(line)) is not None:
                 return event
         return None
 
-    def _quit_event(self) -> Quit | None:
-        if self._quit_told:
-            return None
-        self._quit_told = True
-        return Quit()
-
     def _content(self) -> ContentPart | ContentEnd | None:
-        if self._at >= len(self._buffer):
+        if not self._lines:
             return None
         assert self._decoder is not None, "content without DATA"
-        octets, rest = self._decoder.feed(self._buffer[self._at :] if self._at else self._buffer)
-        self._at = 0
+        octets, rest = self._decoder.feed(self._lines.rest())
+        self._received += len(octets)
         if rest is None:
-            self._buffer = b""
             return ContentPart(octets)
-        self._buffer = rest
+        self._lines.feed(rest)
         self._asked = Asked.CONTENT
+        self._where = b"END-OF-MESSAGE"
         offence, self._decoder = self._decoder.offence, None
         return ContentEnd(octets, offence)
 
-    def _bound(self) -> None:
-        """Keep no more of a line without end than says that it is too long."""
-        if self.buffered > LINE_LIMIT + 1:
-            self._too_long = True
-        if self._too_long:
-            self._buffer, self._at = b"", 0
-
-    def _line(self, end: int) -> bytes | None:
-        """
-        The next command line without its end; what is no such line is answered here.
-
-        @param end: where its LF is.
-        """
-        begin, self._at = self._at, end + 1
-        line = self._buffer[begin:end]
-        if self._too_long or len(line) > LINE_LIMIT + 1:
-            self._too_long = False
-            self._error("500 5.5.2 Error: line too long")
-        elif line[-1:] != b"\r":
+    def _no_line(self, wrong: str) -> None:
+        if wrong == BARE_LF:
             # What one side takes for a line end and the other does not is how mail is smuggled.
-            self.close(f"521 5.5.2 {self._name} Error: bare <LF> received")
-        elif b"\0" in line:
-            self._error("500 5.5.2 Error: NUL received")
-        elif b"\r" in line[:-1]:
-            self._error("500 5.5.2 Error: bare <CR> received")
+            self.close(f"521 5.5.2 {self._name} Error: {wrong}", f"{wrong} after {self.where}")
         else:
-            return line[:-1]
-        return None
+            self._error(f"500 5.5.2 Error: {wrong}")
 
     def _command(self, line: bytes) -> Event | None:
         verb, _, argument = line.partition(b" ")
@@ -232,14 +206,16 @@ class Server:
             verb = verb.upper()
             obey = _COMMANDS.get(verb)
             if obey is None:
+                self._where = b"UNKNOWN"
                 self._unknown(verb)
                 return None
-        if verb in _LAST and self._at < len(self._buffer):
+        self._where = verb
+        if verb in LAST_OF_GROUP and self._lines:
             # Content behind a DATA that is refused would be obeyed, whoever wrote it.
-            self.close("554 5.5.0 Error: SMTP protocol synchronization")
+            self.close("554 5.5.0 Error: SMTP protocol synchronization", *self._improper())
             return None
         argument = argument.strip(b" ")
-        if argument and verb in _NO_ARGUMENT:
+        if argument and verb in NO_ARGUMENT:
             self._error(f"501 5.5.4 Syntax: {verb.decode('ascii')}")
             return None
         return obey(self, argument)
@@ -311,13 +287,17 @@ class Server:
         return None
 
     def _unknown(self, verb: bytes) -> None:
-        # A browser made to talk to us, or a message's own text: further down there may be commands in either.
-        if verb in _FORBIDDEN or b":" in verb or (verb and not verb[:1].isalpha()):
-            self.close("221 2.7.0 Error: I can break rules, too. Goodbye.")
-        elif verb in _NOT_IMPLEMENTED:
+        if is_foreign(verb):
+            text = "221 2.7.0 Error: I can break rules, too. Goodbye."
+            self.close(text, "warning: non-SMTP command", first_word(verb))
+        elif verb in NOT_IMPLEMENTED:
             self._error("502 5.5.1 Error: command not implemented")
         else:
             self._error("500 5.5.1 Error: command not recognized")
+
+    def _improper(self) -> tuple[str, str]:
+        """For the log: the client sent more where it had to wait for a reply."""
+        return f"improper command pipelining after {self.where}", first_word(self._lines.rest())
 
     # replies
 

@@ -341,6 +341,20 @@ class SessionTests(SynchronousTestCase):
         self.said(self.session(), ENVELOPE, b".\r\n")
         self.assertTrue(self.maillog.lines[1].endswith(": message-id=<>"))
 
+    def test_ended_by_us(self) -> None:
+        """The operator's log has why a session was ended, with the client's name; nothing of it where that was QUIT."""
+        for octets, line in (
+            (b"FOO\r\n" * 20, "too many errors after UNKNOWN from localhost[127.0.0.1]"),
+            (b"NOOP\r\nNOOP\n", "bare <LF> received after NOOP from localhost[127.0.0.1]"),
+            (b"EHLO x\r\nMAIL\r\n", "improper command pipelining after EHLO from localhost[127.0.0.1]: MAIL"),
+            (ENVELOPE + b"\xe4\0", "improper command pipelining after DATA from localhost[127.0.0.1]: ??"),
+            (b"GET / HTTP/1.1\r\n", "warning: non-SMTP command from localhost[127.0.0.1]: GET"),
+            (b"QUIT\r\n", None),
+        ):
+            self.maillog.lines.clear()
+            self.said(self.session(), octets)
+            self.assertEqual(self.maillog.lines, [f"smtpd: {line}"] if line else [])
+
     def test_draining(self) -> None:
         """When the service ends the transaction in progress is done, the next is not begun."""
         session = self.session()

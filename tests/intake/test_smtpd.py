@@ -45,6 +45,7 @@ class SMTPDTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.spool = FakeSpool()
+        self.maillog = FakeMailLog()
         self.stored = 0
 
     def factory(self, **values: str) -> SMTPDFactory:
@@ -54,7 +55,7 @@ class SMTPDTests(SynchronousTestCase):
             self.stored += 1
 
         return SMTPDFactory(
-            settings_of(myhostname="mx.example.com", **values), self.spool, FakeRouter(), accepted, FakeMailLog(),
+            settings_of(myhostname="mx.example.com", **values), self.spool, FakeRouter(), accepted, self.maillog,
             self.clock, QueueIds(self.clock.seconds, 7),
         )
 
@@ -174,6 +175,18 @@ class SMTPDTests(SynchronousTestCase):
         self.assertTrue(wire.disconnected)
         self.lost(protocol)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.maillog.lines, ["smtpd: timeout after NOOP from localhost[127.0.0.1]"])
+
+    def test_timeout_in_content(self) -> None:
+        """The log says how much had come."""
+        protocol, _ = self.connected(self.factory(smtpd_timeout="100s"), STRANGER)
+        self.sent(protocol, b"HELO x\r\n")
+        protocol, wire = self.connected(self.factory(smtpd_timeout="100s"))
+        self.sent(protocol, ENVELOPE, b"abc\r\n")
+        self.clock.advance(100)
+        self.assertTrue(wire.disconnecting)
+        self.lost(protocol)
+        self.assertEqual(self.maillog.lines[1:], ["smtpd: timeout after DATA (3 bytes) from localhost[127.0.0.1]"])
 
     def test_no_timeout_while_storing(self) -> None:
         """A slow disk is not the client's fault; its time begins when it was answered."""
@@ -195,6 +208,8 @@ class SMTPDTests(SynchronousTestCase):
         self.connected(factory, STRANGER)
         third, wire = self.connected(factory, STRANGER)
         self.assertEqual(wire.writes, [b"421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n"])
+        limit = "warning: Connection concurrency limit exceeded: 3 from unknown[192.0.2.1] for service smtpd"
+        self.assertEqual(self.maillog.lines, [f"smtpd: {limit}"])
         self.assertTrue(wire.disconnecting)
         self.lost(third)
         other, wire = self.connected(factory, IPv4Address("TCP", "192.0.2.2", 5))
@@ -269,6 +284,7 @@ class SMTPDTests(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertTrue(wire.disconnected)
         self.lost(protocol)
+        self.assertEqual(self.maillog.lines, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_half_closed(self) -> None:
@@ -313,3 +329,30 @@ class SMTPDTests(SynchronousTestCase):
         self.sent(protocol, ENVELOPE, b"x\r\n")
         self.lost(protocol)
         self.assertEqual((self.stored, self.spool.kept), (0, []))
+        self.assertEqual(self.maillog.lines, ["smtpd: lost connection after DATA (1 bytes) from localhost[127.0.0.1]"])
+
+    def test_lost_elsewhere(self) -> None:
+        """A client that vanishes in a transaction leaves one line, one outside of it none."""
+        for parts, where in (
+            ((ENVELOPE[:29],), "MAIL"), ((ENVELOPE[:-6],), "RCPT"), ((ENVELOPE[:-6] + b"FOO\r\n",), "UNKNOWN"),
+            ((), ""), ((b"NOOP\r\n",), ""), ((ENVELOPE, b".\r\n"), ""), ((b"QUIT\r\n",), ""),
+        ):
+            for end in (self.lost, SMTPD.readConnectionLost):
+                self.maillog.lines.clear()
+                protocol, _ = self.connected(self.factory())
+                self.sent(protocol, *parts)
+                end(protocol)
+                self.lost(protocol)
+                lines = [line for line in self.maillog.lines if "lost" in line]
+                expected = [f"smtpd: lost connection after {where} from localhost[127.0.0.1]"] if where else []
+                self.assertEqual(lines, expected)
+
+    def test_lost_while_storing(self) -> None:
+        """One that does not wait for the final reply may send the message again: the log says so."""
+        self.spool.slow = True
+        protocol, _ = self.connected(self.factory())
+        self.sent(protocol, ENVELOPE, b".\r\n")
+        self.lost(protocol)
+        self.assertEqual(
+            self.maillog.lines, ["smtpd: lost connection after END-OF-MESSAGE from localhost[127.0.0.1]"]
+        )

@@ -13,10 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpreuse.model.message import Body
 from smtpreuse.smtp.command import MailFrom, RcptTo
 from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset
+from smtpreuse.smtp.lines import LINE_LIMIT
 from smtpreuse.smtp.order import State
-from smtpreuse.smtp.server import ERROR_LIMIT, LINE_LIMIT, Server
+from smtpreuse.smtp.server import ERROR_LIMIT, Server
 
 GROUP = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
+IMPROPER = Quit("improper command pipelining after DATA", ": x")
 ASKING = (MailFrom, RcptTo, DataBegun, ContentEnd)
 
 
@@ -68,7 +70,9 @@ class CommandTests(SynchronousTestCase):
             self.assertIsNone(server.next())
             server.greet()
             self.assertEqual(server.taken(), b"554 5.5.0 Error: data received before the greeting\r\n")
-            self.assertEqual((server.next(), server.next()), (Quit(), None))
+            reason = "improper command pipelining after CONNECT"
+            shown = f": {early[:100].split()[0].decode()}"
+            self.assertEqual((server.next(), server.next()), (Quit(reason, shown), None))
 
     def test_ehlo(self) -> None:
         """EHLO announces what there is; SIZE has no number where there is no limit."""
@@ -260,22 +264,25 @@ class SynchronizationTests(SynchronousTestCase):
         for line in (b"EHLO x", b"HELO x", b"EHLO", b"DATA", b"data x"):
             for behind in (b"MAIL FROM:<c@example.com>\r\n", b"Subject: x\r\n\r\nx\r\n.\r\n", b"\r\n", b"x"):
                 server = greeted()
-                self.assertEqual(done(server, line + b"\r\n" + behind), [Quit()], (line, behind))
+                (event,) = done(server, line + b"\r\n" + behind)
+                verb = line[:4].decode().upper()
+                assert isinstance(event, Quit)
+                self.assertEqual(event.reason, f"improper command pipelining after {verb}")
                 self.assertEqual(server.taken(), b"554 5.5.0 Error: SMTP protocol synchronization\r\n")
                 self.assertEqual(done(server, b"MAIL FROM:<c@example.com>\r\n"), [])
 
     def test_content_behind_a_refusal(self) -> None:
         """Content sent ahead of an envelope that is refused is no commands."""
         server = greeted()
-        events = done(server, GROUP + GROUP + b"x\r\n.\r\n", refuse="RcptTo")
-        self.assertEqual(events, [MailFrom("a@example.com"), RcptTo("b@example.com"), Quit()])
+        events = done(server, GROUP + b"x y\r\n.\r\n", refuse="RcptTo")
+        self.assertEqual(events, [MailFrom("a@example.com"), RcptTo("b@example.com"), IMPROPER])
         self.assertEqual(codes(server), ["250", "450", "554"])
 
     def test_content_behind_data(self) -> None:
         """Content sent ahead of 354 is not taken either: the client did not know that it would be."""
         server = greeted()
         events = done(server, GROUP + b"x\r\n.\r\n")
-        self.assertEqual(events, [MailFrom("a@example.com"), RcptTo("b@example.com"), Quit()])
+        self.assertEqual(events, [MailFrom("a@example.com"), RcptTo("b@example.com"), IMPROPER])
 
     def test_behind_the_final_dot(self) -> None:
         """An envelope may follow the final dot, and is held to the same."""
@@ -293,8 +300,18 @@ class SynchronizationTests(SynchronousTestCase):
         server.next()
         server.feed(b"x\r\n")
         server.accept()
-        self.assertEqual(server.next(), Quit())
+        self.assertEqual(server.next(), IMPROPER)
         self.assertEqual(codes(server), ["250", "554"])
+
+    def test_what_is_shown(self) -> None:
+        """The log gets the first word of what was sent, and not all of that: further on there may be anything."""
+        for behind, shown in (
+            (b"AUTH PLAIN AGEAYg==\r\n", ": AUTH"), (b"\r\n  \r\n", ""), (b"x" * 200, ": " + "x" * 100),
+            (b"\xe4\0b", ": \ufffd\0b"),
+        ):
+            self.assertEqual(
+                done(greeted(), b"EHLO x\r\n" + behind), [Quit("improper command pipelining after EHLO", shown)]
+            )
 
 
 class LineTests(SynchronousTestCase):
@@ -326,7 +343,9 @@ class LineTests(SynchronousTestCase):
         """A bare LF ends the session, and nothing behind it is looked at."""
         for line in (b"NOOP\n", b"\n", b"NOOP\r\n\n"):
             server = greeted()
-            self.assertEqual(done(server, line + b"MAIL FROM:<>\r\n"), [Quit()])
+            after = "NOOP" if line.startswith(b"NOOP\r") else "CONNECT"
+            reason = f"bare <LF> received after {after}"
+            self.assertEqual(done(server, line + b"MAIL FROM:<>\r\n"), [Quit(reason)])
             reply = server.taken().splitlines()[-1]
             self.assertEqual(reply, b"521 5.5.2 mx.example.com Error: bare <LF> received")
 
@@ -350,7 +369,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(server.next(), MailFrom(""))
         server.taken()
         server.refuse("550 5.7.1 no")
-        self.assertEqual(server.next(), Quit())
+        self.assertEqual(server.next(), Quit("too many errors after MAIL"))
         self.assertEqual(server.taken(), b"550 5.7.1 no\r\n421 4.7.0 mx.example.com Error: too many errors\r\n")
 
     def test_refusal_is_one_error(self) -> None:
@@ -364,9 +383,12 @@ class LineTests(SynchronousTestCase):
 
     def test_errors_of_lines_count(self) -> None:
         """Lines that are none count too."""
-        for line in (b"\0\r\n", b"a\rb\r\n", b"x" * 3000 + b"\r\n", b"VRFY\r\n"):
+        for line, after in (
+            (b"\0\r\n", "CONNECT"), (b"a\rb\r\n", "CONNECT"), (b"x" * 3000 + b"\r\n", "CONNECT"),
+            (b"VRFY\r\n", "VRFY"), (b"FOO\r\n", "UNKNOWN"),
+        ):
             server = greeted()
-            self.assertEqual(done(server, line * (ERROR_LIMIT + 1)), [Quit()])
+            self.assertEqual(done(server, line * (ERROR_LIMIT + 1)), [Quit(f"too many errors after {after}")])
             self.assertEqual(len(codes(server)), ERROR_LIMIT + 1)
 
     def test_errors_are_forgiven(self) -> None:
@@ -398,7 +420,9 @@ class LineTests(SynchronousTestCase):
             b"--x", b"1", b"<html>",
         ):
             server = greeted()
-            self.assertEqual(done(server, line + b"\r\nMAIL FROM:<>\r\n"), [Quit()], line)
+            (event,) = done(server, line + b"\r\nMAIL FROM:<>\r\n")
+            word = line.splitlines()[-1].split()[0].upper().decode("ascii", "replace")
+            self.assertEqual(event, Quit("warning: non-SMTP command", f": {word}"))
             self.assertEqual(server.taken().splitlines()[-1], b"221 2.7.0 Error: I can break rules, too. Goodbye.")
 
 
@@ -436,8 +460,8 @@ class ContentTests(SynchronousTestCase):
         """A session can be ended in the middle of content, and while an answer is due."""
         server = greeted()
         done(server, GROUP, b"abc")
-        server.close("421 4.4.2 mx.example.com Error: timeout exceeded")
-        self.assertEqual(done(server, b"\r\n.\r\n"), [Quit()])
+        server.close("421 4.4.2 mx.example.com Error: timeout exceeded", "timeout", ", alas")
+        self.assertEqual(done(server, b"\r\n.\r\n"), [Quit("timeout", ", alas")])
         self.assertEqual(codes(server)[-1], "421")
         server = greeted()
         server.feed(b"MAIL FROM:<>\r\n")
@@ -445,6 +469,34 @@ class ContentTests(SynchronousTestCase):
         server.close("421 4.3.2 bye")
         self.assertFalse(server.waiting)
         self.assertEqual((server.next(), server.next()), (Quit(), None))
+
+
+class WhereTests(SynchronousTestCase):
+    """
+    What the client did last has Postfix's words.
+    """
+
+    def test_where(self) -> None:
+        """Before any command, behind each, in content, behind it, and behind what is no command."""
+        server = greeted()
+        self.assertEqual(server.where, "CONNECT")
+        for octets, where in (
+            (b"NO", "CONNECT"), (b"OP\r\n", "NOOP"), (b"ehlo x\r\n", "EHLO"), (b"FOO x\r\n", "UNKNOWN"),
+            (b"STARTTLS\r\n", "UNKNOWN"), (b"RCPT TO:<>\r\n", "RCPT"), (b"DATA\r\n", "DATA"),
+            (GROUP, "DATA (0 bytes)"), (b"abc\r\n", "DATA (3 bytes)"), (b"..d\r\n", "DATA (7 bytes)"),
+            (b".\r\n", "END-OF-MESSAGE"), (GROUP + b"", "DATA (0 bytes)"), (b"\r\n.\r\nRSET\r\n", "RSET"),
+        ):
+            done(server, octets)
+            self.assertEqual(server.where, where, octets)
+
+    def test_hung_up(self) -> None:
+        """A client that is gone needs no reply; whatever was going on is over, and nobody is blamed."""
+        server = greeted()
+        done(server, GROUP, b"abc")
+        server.taken()
+        server.hang_up()
+        self.assertEqual((done(server, b"\r\n.\r\n"), server.taken()), ([Quit()], b""))
+        self.assertIs(server.state, State.CLOSED)
 
 
 class ReplyTests(SynchronousTestCase):
