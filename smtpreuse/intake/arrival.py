@@ -8,9 +8,12 @@ cleanup(8) where that looks at size, hops and duplicates.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import BinaryIO
+
+from twisted.logger import Logger
 
 from smtpreuse.intake.header import HeaderReader
 from smtpreuse.interfaces import ISpool
@@ -24,6 +27,8 @@ MEMORY_LIMIT = 256 * 1024
 # same moment, may write before they ask again.
 ROOM_STEP = 256 * 1024
 FULL = "452 4.3.1 Insufficient system storage"
+NOT_STORED = "451 4.3.0 Error: queue file write error"
+_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Postfix's hopcount_limit.
 HOPS_LIMIT = 50
 
@@ -36,6 +41,8 @@ class Arrival:
     @ivar header: what is known of its header.
     @ivar queue_id: given when content begins; empty before.
     """
+
+    _log = Logger()
 
     def __init__(self, mail: MailFrom, arrived: float, size_limit: int, spool: ISpool) -> None:
         """
@@ -96,8 +103,8 @@ class Arrival:
             file, self._file = self._file, None
             try:
                 file.close()
-            except OSError:
-                self._refuse(FULL)
+            except OSError as problem:
+                self._broke(problem)
         if self._refusal is not None:
             return self._refusal
         if self._path:
@@ -149,8 +156,8 @@ class Arrival:
                 self._file = open(self._path, "wb")  # noqa: SIM115  # it stays open over many parts
             self._file.write(octets)
             self._stored += len(octets)
-        except OSError:
-            self._refuse(FULL)
+        except OSError as problem:
+            self._broke(problem)
 
     def _has_room(self, octets: int) -> bool:
         """Whether the file may grow by so much."""
@@ -161,6 +168,13 @@ class Arrival:
                 return False
             self._allowed = self._stored + step
         return True
+
+    def _broke(self, problem: OSError) -> None:
+        if problem.errno in _FULL_ERRORS:
+            self._refuse(FULL)
+            return
+        self._log.error("content not kept: queue_id={id} reason={why}", id=self.queue_id, why=str(problem))
+        self._refuse(NOT_STORED)
 
     def _refuse(self, text: str) -> None:
         self._refusal = text

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from smtpreuse.config.settings import Settings
 from smtpreuse.config.tables import Networks
 from smtpreuse.errors import SpoolError, SpoolFull, TableError
-from smtpreuse.intake.arrival import FULL, Arrival
+from smtpreuse.intake.arrival import FULL, NOT_STORED, Arrival
 from smtpreuse.intake.header import Dates, Trace, printable
 from smtpreuse.interfaces import IMailLog, IRouter, ISpool
 from smtpreuse.model.content import Content
@@ -32,7 +32,6 @@ from smtpreuse.smtp.order import State
 from smtpreuse.smtp.server import Server
 
 _STATUS = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}")
-_NOT_STORED = "451 4.3.0 Error: queue file write error"
 
 
 @frozen(kw_only=True)
@@ -271,11 +270,11 @@ class Session:
             self._not_stored(arrival, FULL)
         except SpoolError as error:
             self._log.error("message not stored: queue_id={id} reason={why}", id=message.queue_id, why=str(error))
-            self._not_stored(arrival, _NOT_STORED)
+            self._not_stored(arrival, NOT_STORED)
         except Exception:
             # A fault of ours: the client must not wait for ever, and keeps its message.
             self._log.failure("message not stored: queue_id={id}", id=message.queue_id)
-            self._not_stored(arrival, _NOT_STORED)
+            self._not_stored(arrival, NOT_STORED)
         else:
             self._stored(stored, content, arrival.header.message_id)
         if not self._working:

@@ -4,11 +4,13 @@ Tests of L{smtpreuse.intake.arrival}.
 
 from __future__ import annotations
 
+import errno
 import os
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.intake.arrival import FULL, HOPS_LIMIT, MEMORY_LIMIT, ROOM_STEP, Arrival
+from smtpreuse.intake.arrival import FULL, HOPS_LIMIT, MEMORY_LIMIT, NOT_STORED, ROOM_STEP, Arrival
 from smtpreuse.model.content import FileContent, MemoryContent
 from smtpreuse.model.message import Body, Message, Recipient
 from smtpreuse.smtp.command import MailFrom
@@ -111,13 +113,32 @@ class ArrivalTests(SynchronousTestCase):
             self.assertEqual(found == "554 5.4.6 Error: too many hops", expected)
 
     def test_no_file(self) -> None:
-        """A file that cannot be made is a full disk to the client."""
+        """A file that cannot be made is no full disk: the client is told of a failure, the operator of its reason."""
         self.spool.directory += "/missing"
         arrival = self.arrival()
-        arrival.take(b"x" * (MEMORY_LIMIT + 1))
-        arrival.take(b"y")
-        self.assertEqual(arrival.finish(), FULL)
+        with capturedLogs() as events:
+            arrival.take(b"x" * (MEMORY_LIMIT + 1))
+            arrival.take(b"y")
+        self.assertEqual(arrival.finish(), NOT_STORED)
+        self.assertEqual(arrival.finish(), "451 4.3.0 Error: queue file write error")
+        (event,) = events
+        self.assertIn("No such file or directory", str(event["why"]))
+        self.assertEqual(event["id"], "4SVLCh0sf8z1000y")
         arrival.discard()
+
+    def test_kinds_of_failure(self) -> None:
+        """No space, no quota and too large a file are a full disk; no descriptor, or a broken disk, is not."""
+        for number, reply in (
+            (errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EFBIG, FULL), (errno.EMFILE, NOT_STORED),
+            (errno.ENFILE, NOT_STORED), (errno.EIO, NOT_STORED), (errno.EROFS, NOT_STORED),
+        ):
+            def scratch(number: int = number) -> str:
+                raise OSError(number, os.strerror(number))
+
+            self.patch(self.spool, "scratch", scratch)
+            arrival = self.arrival()
+            arrival.take(b"x" * (MEMORY_LIMIT + 1))
+            self.assertEqual(arrival.finish(), reply, os.strerror(number))
 
     def test_full_disk(self) -> None:
         """A file that cannot be written, at once or at its end, is a full disk; nothing of it stays."""
@@ -127,13 +148,13 @@ class ArrivalTests(SynchronousTestCase):
         arrival.take(b"x" * (MEMORY_LIMIT + 1))
         self.assertEqual(arrival.finish(), FULL)
 
-    def test_full_disk_at_the_end(self) -> None:
+    def test_failure_at_the_end(self) -> None:
         """What shows only when the file is closed counts too."""
         arrival = self.arrival()
         arrival.take(b"x" * (MEMORY_LIMIT + 1))
         assert arrival._file is not None
         os.close(arrival._file.fileno())
-        self.assertEqual(arrival.finish(), FULL)
+        self.assertEqual(arrival.finish(), NOT_STORED)
         self.assertFalse(os.path.exists(self.spool.scratches[0]))
 
     def test_discard_with_a_broken_file(self) -> None:
