@@ -7,12 +7,15 @@ It changes nothing and reads no more than the hops and the message's own name.
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 
 from attrs import frozen
 
 # What is kept of a line that is cut: enough for its name and a message-id.
 _LINE_KEPT = 4096
+# White space before the colon is obsolete, and understood (RFC 5322 section 4.5).
+_HOP = re.compile(rb"\r\nreceived[ \t]*:")
 # RFC 5321 section 4.5.3.1.3: a longer recipient would only make a line that others must not accept.
 _RECIPIENT_SHOWN = 256
 
@@ -21,7 +24,7 @@ class HeaderReader:
     """
     Looks at content as it streams by, until its header ends.
 
-    @ivar hops: how many C{Received} and C{Delivered-To} fields there were.
+    @ivar hops: how many C{Received} fields there were.
     @ivar message_id: as the C{Message-ID} field has it; empty when there was none.
     """
 
@@ -45,7 +48,7 @@ class HeaderReader:
             self._carry = text[cut : cut + _LINE_KEPT]
             text = text[:cut]
         lower = text.lower()
-        self.hops += lower.count(b"\r\nreceived:") + lower.count(b"\r\ndelivered-to:")
+        self.hops += len(_HOP.findall(lower))
         name = lower.find(b"\r\nmessage-id:") if not self.message_id else -1
         if name >= 0:
             words = text[name + 13 : name + 13 + _LINE_KEPT].split(None, 1)
