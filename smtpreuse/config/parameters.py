@@ -72,6 +72,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(_INTAKE, "smtpd_timeout", kinds.duration(), "300s", "How long to wait for a client."),
     Parameter(
+        _INTAKE, "smtpd_junk_command_limit", kinds.number(0), "100",
+        "How many NOOP, VRFY, RSET, HELO and EHLO a client may send until its next message; more are errors.",
+    ),
+    Parameter(
         _INTAKE, "smtpd_client_connection_count_limit", kinds.number(0), "50",
         "The most connections of one client at a time; 0: no limit.",
     ),

@@ -35,6 +35,7 @@ class Settings:
     message_size_limit: int
     smtpd_recipient_limit: int
     smtpd_timeout: float
+    smtpd_junk_command_limit: int
     smtpd_client_connection_count_limit: int
     smtpd_client_event_limit_exceptions: Networks
     queue_directory: str

@@ -100,7 +100,9 @@ class Session:
         """
         @param go_on: called when a message was stored, or not, while C{work} was not under way: there is more to do.
         """
-        self.machine = Server(settings.myhostname, settings.message_size_limit)
+        self.machine = Server(
+            settings.myhostname, settings.message_size_limit, settings.smtpd_junk_command_limit
+        )
         self._services = services
         self._settings = settings
         self._peer = peer

@@ -57,6 +57,8 @@ ACCEPTED: dict[Asked, bytes] = {
 
 # RFC 2920 section 3.1: the last of their group, as their replies decide what may follow.
 LAST_OF_GROUP = frozenset({b"EHLO", b"HELO", b"DATA"})
+# What brings a client no further: Postfix's junk commands.
+JUNK = frozenset({b"EHLO", b"HELO", b"RSET", b"NOOP", b"VRFY"})
 NO_ARGUMENT = frozenset({b"DATA", b"RSET", b"QUIT"})
 NOT_IMPLEMENTED = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"})
 _FORBIDDEN = frozenset({b"CONNECT", b"GET", b"POST"})

@@ -18,6 +18,7 @@ from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hell
 from smtpreuse.smtp.lines import BARE_LF, Lines
 from smtpreuse.smtp.order import (
     ACCEPTED,
+    JUNK,
     LAST_OF_GROUP,
     NO_ARGUMENT,
     NOT_IMPLEMENTED,
@@ -43,19 +44,23 @@ class Server:
     @ivar state: how far the client has come.
     """
 
-    def __init__(self, name: str, size_limit: int) -> None:
+    def __init__(self, name: str, size_limit: int, junk_limit: int) -> None:
         """
         @param name: our own, in greeting, EHLO and parting words.
         @param size_limit: octets announced with SIZE; 0 for no limit.
+        @param junk_limit: how many commands that bring it no further a client may send until its next message; more
+            count as errors.
         """
         self.state = State.SILENT
         self._name = name
         self._size_limit = size_limit
+        self._junk_limit = junk_limit
         self._lines = Lines()
         self._asked: Asked | None = None
         self._decoder: ContentDecoder | None = None
         self._replies: list[bytes] = []
         self._errors = 0
+        self._junk = 0
         self._where = b"CONNECT"
         self._received = 0
         self._end: Quit | None = Quit()
@@ -110,7 +115,7 @@ class Server:
             self._decoder = ContentDecoder()
             self._received = 0
         elif asked is Asked.CONTENT:
-            self._errors = 0
+            self._errors = self._junk = 0
         if text:
             self._say(text)
         else:
@@ -214,6 +219,10 @@ class Server:
             # Content behind a DATA that is refused would be obeyed, whoever wrote it.
             self.close("554 5.5.0 Error: SMTP protocol synchronization", *self._improper())
             return None
+        if verb in JUNK:
+            self._junk += 1
+            if self._junk > self._junk_limit:
+                self._errors += 1
         argument = argument.strip(b" ")
         if argument and verb in NO_ARGUMENT:
             self._error(f"501 5.5.4 Syntax: {verb.decode('ascii')}")

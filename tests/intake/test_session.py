@@ -341,6 +341,13 @@ class SessionTests(SynchronousTestCase):
         self.said(self.session(), ENVELOPE, b".\r\n")
         self.assertTrue(self.maillog.lines[1].endswith(": message-id=<>"))
 
+    def test_junk(self) -> None:
+        """Postfix's limit of junk commands, and ours where it is set."""
+        self.assertEqual(self.said(self.session(), b"NOOP\r\n" * 119)[-1], "250 2.0.0 Ok")
+        full = "421 4.7.0 mx.example.com Error: too many errors"
+        self.assertEqual(self.said(self.session(), b"NOOP\r\n" * 120)[-1], full)
+        self.assertEqual(self.said(self.session(smtpd_junk_command_limit="0"), b"NOOP\r\n" * 20)[-1], full)
+
     def test_ended_by_us(self) -> None:
         """The operator's log has why a session was ended, with the client's name; nothing of it where that was QUIT."""
         for octets, line in (

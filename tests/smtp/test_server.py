@@ -22,9 +22,9 @@ IMPROPER = Quit("improper command pipelining after DATA", ": x")
 ASKING = (MailFrom, RcptTo, DataBegun, ContentEnd)
 
 
-def greeted(size: int = 1000) -> Server:
+def greeted(size: int = 1000, junk: int = 100) -> Server:
     """A server whose greeting was taken."""
-    server = Server("mx.example.com", size)
+    server = Server("mx.example.com", size, junk)
     server.greet()
     server.taken()
     return server
@@ -56,7 +56,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_greeting(self) -> None:
         """The greeting names us."""
-        server = Server("mx.example.com", 0)
+        server = Server("mx.example.com", 0, 100)
         self.assertIsNone(server.next())
         server.greet()
         self.assertEqual(server.taken(), b"220 mx.example.com ESMTP smtpreuse\r\n")
@@ -65,7 +65,7 @@ class CommandTests(SynchronousTestCase):
     def test_early_talker(self) -> None:
         """Who speaks before the greeting is turned away, however much it said."""
         for early in (b"EHLO x\r\n", b"x", b"x" * 5000, b"x" * 5000 + b"\r\n"):
-            server = Server("mx.example.com", 0)
+            server = Server("mx.example.com", 0, 100)
             server.feed(early)
             self.assertIsNone(server.next())
             server.greet()
@@ -239,7 +239,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_nothing_buffered(self) -> None:
         """Nothing was fed yet."""
-        self.assertEqual(Server("mx.example.com", 0).buffered, 0)
+        self.assertEqual(Server("mx.example.com", 0, 100).buffered, 0)
 
     def test_quit(self) -> None:
         """QUIT is answered, and is the end."""
@@ -399,6 +399,28 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(codes(server)[-1], "250")
         server = greeted()
         done(server, errors + GROUP.replace(b"DATA", b"FOO"))
+        self.assertEqual(codes(server)[-1], "421")
+
+    def test_junk(self) -> None:
+        """So many commands that lead nowhere are free, more are errors each; all are answered as ever."""
+        for line in (b"NOOP", b"VRFY x", b"RSET", b"EHLO x", b"HELO x", b"noop"):
+            server = greeted(junk=5)
+            events = done(server, *[line + b"\r\n"] * (5 + ERROR_LIMIT))
+            self.assertEqual(events[-1], Quit(f"too many errors after {line.split()[0].upper().decode()}"))
+            answered = codes(server)
+            self.assertEqual((len(answered), answered[-1]), (5 + ERROR_LIMIT + 1, "421"))
+            self.assertEqual(len(set(answered[:-1])), 1)
+
+    def test_junk_is_forgiven(self) -> None:
+        """It counts together, and anew from the next message that is taken on; other commands are none."""
+        server = greeted(junk=5)
+        some = b"NOOP\r\nVRFY x\r\nRSET\r\n" * 3
+        for _ in range(5):
+            done(server, some + b"HELP\r\n" * 30 + GROUP, b".\r\n")
+        self.assertEqual(codes(server)[-1], "250")
+        server = greeted(junk=5)
+        for _ in range(ERROR_LIMIT):
+            done(server, some + GROUP, b"\n\r\n.\r\n", refuse="ContentEnd")
         self.assertEqual(codes(server)[-1], "421")
 
     def test_limits(self) -> None:
