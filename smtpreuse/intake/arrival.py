@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ MEMORY_LIMIT = 256 * 1024
 ROOM_STEP = 256 * 1024
 FULL = "452 4.3.1 Insufficient system storage"
 NOT_STORED = "451 4.3.0 Error: queue file write error"
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Postfix's hopcount_limit.
 HOPS_LIMIT = 50
@@ -68,7 +70,7 @@ class Arrival:
         self._refusal: str | None = None
 
     def knows(self, address: str) -> bool:
-        """Whether this address, but for the case of its domain, is among the recipients."""
+        """Whether this address, but for quotes and the case of its domain, is among the recipients."""
         return _folded(address) in self._known
 
     def add(self, recipient: Recipient) -> None:
@@ -184,4 +186,9 @@ class Arrival:
 def _folded(address: str) -> str:
     # Local parts that differ by case may be two people (RFC 5321 section 2.4): one copy too many loses nothing.
     local, at, domain = address.rpartition("@")
-    return local + at + domain.lower() if at else address
+    if not at or domain.endswith('"'):
+        return address
+    if local.startswith('"'):
+        # Quotes say nothing of who is meant (RFC 5321 section 4.1.2).
+        local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
+    return local + at + domain.lower()

@@ -2,8 +2,9 @@
 Command lines: reading them as a server, building them as a client (RFC 5321 section 4.1).
 
 It does not know in what order commands may come. Addresses are ASCII, kept as they stand between their brackets, quotes
-included. More is read than RFC 5321 allows where Postfix reads it and nothing is lost by it: blanks behind the colon,
-a path without brackets, dots anywhere in a local part (such addresses exist), underscores in domains.
+included. More is read than RFC 5321 allows where Postfix reads it and nothing is lost by it: blanks and tabs behind the
+colon, a path without brackets, dots anywhere in a local part (such addresses exist), underscores in domains, a dot at
+their end (which is dropped). What was read once is sent even if it would not be read today: it was answered 250.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from smtpreuse.model.nexthop import parsed_address
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _LITERAL = r"\[(?P<literal>[0-9.]+|[Ii][Pp][Vv]6:[0-9A-Fa-f:.]+)\]"
-_MAILBOX = (
-    r"(?P<mailbox>(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
+_LOCAL = (
+    r"(?P<local>[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
     r'|"(?:[ !#-\[\]-~]|\\[ -~])*")'
-    rf"(?:@(?:{_LABEL}(?:\.{_LABEL})*|{_LITERAL}))?)"
 )
+_DOMAIN = rf"(?P<domain>{_LABEL}(?:\.{_LABEL})*)"
+_MAILBOX = rf"{_LOCAL}(?:@(?:{_DOMAIN}\.?|{_LITERAL}))?"
 _ROUTE = r'(?:@[^:<>"]*:)?'
-_PATH = re.compile(rf" *(?:<{_ROUTE}{_MAILBOX}>)(?= |$)".encode())
-_BARE_PATH = re.compile(rf" *{_MAILBOX}(?= |$)".encode())
-_NULL_PATH = re.compile(rb" *<>(?= |$)")
-_ADDRESS = re.compile(_MAILBOX)
+_PATH = re.compile(rf"[ \t]*<{_ROUTE}{_MAILBOX}>(?=[ \t]|$)".encode())
+_BARE_PATH = re.compile(rf"[ \t]*{_MAILBOX}(?=[ \t]|$)".encode())
+_NULL_PATH = re.compile(rb"[ \t]*<>(?=[ \t]|$)")
+_ADDRESS = re.compile(rf"{_LOCAL}(?:@(?:{_DOMAIN}|{_LITERAL}))?")
+# RFC 1035 section 2.3.4, in octets.
+_LONGEST_LABEL = 63
+_LONGEST_DOMAIN = 255
 # RFC 1870 section 4.
 _SIZE = re.compile(rb"[0-9]{1,20}")
 _SHOWN = 100
@@ -108,10 +113,22 @@ def _path(text: bytes) -> tuple[str, bytes] | None:
     match = _PATH.match(text) or _BARE_PATH.match(text)
     if match is None:
         return None
-    mailbox, literal = match["mailbox"], match["literal"]
-    if literal is not None and not _is_literal(literal.decode("ascii")):
-        return None
-    return mailbox.decode("ascii"), text[match.end() :]
+    local, domain, literal = match["local"], match["domain"], match["literal"]
+    if domain is not None:
+        if not _is_domain(domain):
+            return None
+        local += b"@" + domain
+    elif literal is not None:
+        if not _is_literal(literal.decode("ascii")):
+            return None
+        local += b"@[%b]" % literal
+    return local.decode("ascii"), text[match.end() :]
+
+
+def _is_domain(domain: bytes) -> bool:
+    """Whether these labels may stand in DNS together, and are no address without its brackets."""
+    labels = domain.split(b".")
+    return len(domain) <= _LONGEST_DOMAIN and max(map(len, labels)) <= _LONGEST_LABEL and not labels[-1].isdigit()
 
 
 def _is_literal(text: str) -> bool:

@@ -208,7 +208,10 @@ class Server:
         verb, _, argument = line.partition(b" ")
         obey = _COMMANDS.get(verb)
         if obey is None:
-            verb = verb.upper()
+            # In small letters, with a tab or with blanks before it; or none of ours.
+            words = line.split(None, 1)
+            verb = words[0].upper() if words else b""
+            argument = words[1] if len(words) > 1 else b""
             obey = _COMMANDS.get(verb)
             if obey is None:
                 self._where = b"UNKNOWN"
@@ -223,7 +226,7 @@ class Server:
             self._junk += 1
             if self._junk > self._junk_limit:
                 self._errors += 1
-        argument = argument.strip(b" ")
+        argument = argument.strip(b" \t")
         if argument and verb in NO_ARGUMENT:
             self._error(f"501 5.5.4 Syntax: {verb.decode('ascii')}")
             return None

@@ -197,14 +197,19 @@ class ArrivalTests(SynchronousTestCase):
         self.assertLess(len(self.spool.asked), len(arrivals) * (4 * 2**20 // ROOM_STEP + 2))
 
     def test_recipients(self) -> None:
-        """A recipient is known by its address; only the case of the domain does not matter."""
+        """A recipient is known by its address; quotes, and the case of the domain, do not matter."""
         arrival = self.arrival()
         arrival.add(Recipient(address="b@Example.com", hop="smtp:example.com"))
         for address, known in (
             ("b@Example.com", True), ("b@example.COM", True), ("B@example.com", False), ("b@example.org", False),
-            ("b", False),
+            ("b", False), ('"b"@example.com', True), ('"\\b"@example.com', True), ('"B"@example.com', False),
+            ('"b "@example.com', False), ('"b@example.com"', False),
         ):
             self.assertEqual(arrival.knows(address), known, address)
+        arrival.add(Recipient(address='"c d\\"@x"@example.com', hop="smtp:example.com"))
+        self.assertEqual(arrival.recipients[-1].address, '"c d\\"@x"@example.com')
+        self.assertTrue(arrival.knows('"c\\ d\\"\\@x"@EXAMPLE.com'))
+        self.assertFalse(arrival.knows('"c d\\\\"@x"@example.com'))
 
     def test_message(self) -> None:
         """The message is what was said of it."""

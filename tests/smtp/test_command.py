@@ -16,13 +16,19 @@ GOOD = (
     "a@example.com", "a.b+c@sub.example.com", "a..b.@example.com", "!#$%&'*+/=?^_`{|}~-@example.com",
     "a@x_y.example.com",
     '"a b"@example.com', '"a\\"b"@example.com', '"a>b@c"@example.com', '""@example.com', "postmaster", '"post master"',
-    "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@[ipv6:::1]", "a@x", "1@2.3",
+    "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@[ipv6:::1]", "a@x", "1@2.c3",
+    f"a@{'b' * 63}.example.com", f"a@{'b.' * 126}com",
 )
 BAD = (
     "a b@example.com", "@example.com", "a@", "a@b@c", "a@-b.example.com", "a@b-.example.com", "a@b..example.com",
-    "a@.example.com", "a@example.com.", '"a@example.com', 'a"b"@example.com', '"a"b@example.com', "a@[192.0.2]",
+    "a@.example.com", '"a@example.com', 'a"b"@example.com', '"a"b@example.com', "a@[192.0.2]",
     "a@[2001:db8::1]", "a@[IPv6:192.0.2.1]", "a@[example.com]", "a@[300.0.0.1]", "a\t@example.com", "a@exa,mple.com",
     "a(b)@example.com", '"\x01"@example.com', "a@[192.0.2.1", "<a@example.com>", "a>b@example.com", '"a\\"@example.com',
+    "a@example.com..", "a@.", "a@[192.0.2.1].", '"a".',
+)
+# No domains, in all that we read; what is in a queue may have one.
+NO_DOMAINS = (
+    f"a@{'b' * 64}.example.com", f"a@x.{'b' * 64}", f"a@{'b.' * 127}co", "a@127.0.0.1", "a@example.1", "a@5", "1@2.3",
 )
 
 
@@ -39,9 +45,24 @@ class ParseMailTests(SynchronousTestCase):
 
     def test_bad_addresses(self) -> None:
         """What is no address."""
-        for address in BAD:
+        for address in (*BAD, *NO_DOMAINS):
             reply = parse_mail(f"FROM:<{address}>".encode())
             self.assertEqual(reply, "501 5.1.7 Bad sender address syntax", address)
+
+    def test_final_dot(self) -> None:
+        """A domain with a dot at its end is the same without; a local part keeps its own."""
+        for path, address in (
+            ("<a@example.com.>", "a@example.com"), ("a@example.com.", "a@example.com"), ("<a.@x.>", "a.@x"),
+            ("<a.>", "a."), ('<"a"@example.com.>', '"a"@example.com'), ("<@x.:a@example.com.>", "a@example.com"),
+        ):
+            self.assertEqual(parse_mail(f"FROM:{path}".encode()), MailFrom(address))
+            self.assertEqual(parse_rcpt(f"TO:{path}".encode()), RcptTo(address))
+
+    def test_tabs(self) -> None:
+        """A tab is a blank."""
+        self.assertEqual(parse_mail(b"FROM:\t<a@x>\tSIZE=5\t BODY=7BIT"), MailFrom("a@x", 5, Body.SEVEN_BIT))
+        self.assertEqual(parse_mail(b"FROM:\t<>\tSIZE=5"), MailFrom("", 5))
+        self.assertEqual(parse_rcpt(b"TO: \ta@x\t"), RcptTo("a@x"))
 
     def test_null_sender(self) -> None:
         """The null sender, with and without parameters."""
@@ -104,7 +125,7 @@ class ParseRcptTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """What is no address, the null one included."""
-        for address in ("", *BAD):
+        for address in ("", *BAD, *NO_DOMAINS):
             self.assertEqual(parse_rcpt(f"TO:<{address}>".encode()), "501 5.1.3 Bad recipient address syntax", address)
         self.assertEqual(parse_rcpt(b"<a@x>"), "501 5.5.4 Syntax: RCPT TO:<address>")
         self.assertEqual(parse_rcpt(b"TO:<a@x> NOTIFY=NEVER x"), "555 5.5.4 Unsupported option: NOTIFY=NEVER")
@@ -130,9 +151,14 @@ class BuildingTests(SynchronousTestCase):
             self.assertEqual(parse_mail(mail_line(address)[5:-2]), MailFrom(address))
             self.assertEqual(parse_rcpt(rcpt_line(address)[5:-2]), RcptTo(address))
 
+    def test_queued_before(self) -> None:
+        """An address that would not be taken any more is sent all the same: its mail may be in a queue."""
+        for address in NO_DOMAINS:
+            self.assertEqual(rcpt_line(address), f"RCPT TO:<{address}>\r\n".encode())
+
     def test_bad(self) -> None:
         """Addresses that would not be read as one, names that are not one word, parameters that do not print."""
-        for address in (*BAD, "a@x\r\nDATA", "a\n@x", "a\0@x", "\u00e4@x", "a@x\n", "a@x> SIZE=1"):
+        for address in (*BAD, "a@example.com.", "a@x\r\nDATA", "a\n@x", "a\0@x", "\u00e4@x", "a@x\n", "a@x> SIZE=1"):
             self.assertRaises(AddressError, mail_line, address)
             self.assertRaises(AddressError, rcpt_line, address)
         self.assertRaises(AddressError, rcpt_line, "")

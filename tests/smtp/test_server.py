@@ -233,6 +233,13 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(server.taken(), reply + b"\r\n", line)
             self.assertIs(server.state, State.IDLE)
 
+    def test_blanks(self) -> None:
+        """A tab is a blank, and blanks before a command do not count; but a command is no other for them."""
+        events = done(greeted(), b"MAIL\tFROM:<a@x>\tSIZE=5\r\n  rcpt \t TO:<b@x>\t\r\n\tDATA \t\r\n")
+        self.assertEqual(events, [MailFrom("a@x", 5), RcptTo("b@x"), DataBegun()])
+        for line in (b" GET / HTTP/1.1\r\n", b" Subject: x\r\n"):
+            self.assertIsInstance(done(greeted(), line)[-1], Quit)
+
     def test_argument_as_it_is(self) -> None:
         """Blanks around an argument are not part of it; all else is."""
         self.assertEqual(done(greeted(), b"EHLO   ?host?  \r\n"), [Hello("?host?", True)])
