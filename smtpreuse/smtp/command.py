@@ -38,6 +38,7 @@ _SIZE = re.compile(rb"[0-9]{1,20}")
 _SHOWN = 100
 _BODIES = {b"7BIT": Body.SEVEN_BIT, b"8BITMIME": Body.EIGHT_BIT}
 
+_MAIL_SYNTAX = "501 5.5.4 Syntax: MAIL FROM:<address>"
 _UNICODE = "553 5.6.7 Must declare SMTPUTF8 to send unicode address"
 
 
@@ -68,8 +69,10 @@ def parse_mail(argument: bytes) -> MailFrom | str:
     @return: the command, or the reply that refuses it.
     """
     if argument[:5].upper() != b"FROM:":
-        return "501 5.5.4 Syntax: MAIL FROM:<address>"
+        return _MAIL_SYNTAX
     path = argument[5:]
+    if not path.strip():
+        return _MAIL_SYNTAX
     if null := _NULL_PATH.match(path):
         sender, rest = "", path[null.end() :]
     else:
@@ -87,14 +90,14 @@ def parse_rcpt(argument: bytes) -> RcptTo | str:
     @param argument: what stands behind C{RCPT} and a blank.
     @return: the command, or the reply that refuses it.
     """
-    if argument[:3].upper() != b"TO:":
+    if argument[:3].upper() != b"TO:" or not argument[3:].strip():
         return "501 5.5.4 Syntax: RCPT TO:<address>"
     found = _path(argument[3:])
     if found is None:
         return "501 5.1.3 Bad recipient address syntax" if argument.isascii() else _UNICODE
     address, rest = found
     if rest.strip():
-        return f"555 5.5.4 Unsupported option: {rest.split()[0].decode('ascii', 'replace')}"
+        return _unsupported(rest.split()[0])
     return RcptTo(address)
 
 
@@ -148,11 +151,15 @@ def _with_parameters(sender: str, words: list[bytes]) -> MailFrom | str:
         elif keyword == b"BODY":
             known = _BODIES.get(value.upper())
             if known is None:
-                return "501 5.5.4 Syntax: BODY=7BIT or BODY=8BITMIME"
+                return _unsupported(word)
             body = known
         else:
-            return f"555 5.5.4 Unsupported option: {word.decode('ascii', 'replace')}"
+            return _unsupported(word)
     return MailFrom(sender, size, body)
+
+
+def _unsupported(word: bytes) -> str:
+    return f"555 5.5.4 Unsupported option: {word.decode('ascii', 'replace')}"
 
 
 def mail_line(address: str, parameters: str = "") -> bytes:

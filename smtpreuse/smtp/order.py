@@ -59,7 +59,7 @@ ACCEPTED: dict[Asked, bytes] = {
 LAST_OF_GROUP = frozenset({b"EHLO", b"HELO", b"DATA"})
 # What brings a client no further: Postfix's junk commands.
 JUNK = frozenset({b"EHLO", b"HELO", b"RSET", b"NOOP", b"VRFY"})
-NO_ARGUMENT = frozenset({b"DATA", b"RSET", b"QUIT"})
+NO_ARGUMENT = frozenset({b"DATA", b"RSET"})
 NOT_IMPLEMENTED = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"})
 _FORBIDDEN = frozenset({b"CONNECT", b"GET", b"POST"})
 

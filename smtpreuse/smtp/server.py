@@ -304,8 +304,10 @@ class Server:
             self.close(text, "warning: non-SMTP command", first_word(verb))
         elif verb in NOT_IMPLEMENTED:
             self._error("502 5.5.1 Error: command not implemented")
+        elif verb:
+            self._error("500 5.5.2 Error: command not recognized")
         else:
-            self._error("500 5.5.1 Error: command not recognized")
+            self._error("500 5.5.2 Error: bad syntax")
 
     def _improper(self) -> tuple[str, str]:
         """For the log: the client sent more where it had to wait for a reply."""

@@ -220,13 +220,13 @@ class CommandTests(SynchronousTestCase):
             (b"HELP", b"214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"),
             (b"EHLO", b"501 5.5.4 Syntax: EHLO hostname"), (b"HELO  ", b"501 5.5.4 Syntax: HELO hostname"),
             (b"DATA x", b"501 5.5.4 Syntax: DATA"), (b"rset x", b"501 5.5.4 Syntax: RSET"),
-            (b"QUIT x", b"501 5.5.4 Syntax: QUIT"), (b"", b"500 5.5.1 Error: command not recognized"),
-            (b"FOO", b"500 5.5.1 Error: command not recognized"),
+            (b"", b"500 5.5.2 Error: bad syntax"), (b" \t", b"500 5.5.2 Error: bad syntax"),
+            (b"FOO", b"500 5.5.2 Error: command not recognized"),
             (b"STARTTLS", b"502 5.5.1 Error: command not implemented"),
             (b"bdat 5", b"502 5.5.1 Error: command not implemented"),
-            (b"MAILX", b"500 5.5.1 Error: command not recognized"),
+            (b"MAILX", b"500 5.5.2 Error: command not recognized"),
             (b"MAIL", b"501 5.5.4 Syntax: MAIL FROM:<address>"),
-            ("FOO\u00e4".encode(), b"500 5.5.1 Error: command not recognized"),
+            ("FOO\u00e4".encode(), b"500 5.5.2 Error: command not recognized"),
         ):
             server = greeted()
             self.assertEqual(done(server, line + b"\r\n"), [], line)
@@ -249,10 +249,11 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(Server("mx.example.com", 0, 100).buffered, 0)
 
     def test_quit(self) -> None:
-        """QUIT is answered, and is the end."""
-        server = greeted()
-        self.assertEqual(done(server, b"QUIT\r\n"), [Quit()])
-        self.assertEqual((server.taken(), server.state), (b"221 2.0.0 Bye\r\n", State.CLOSED))
+        """QUIT is answered, whatever stands behind it, and is the end."""
+        for line in (b"QUIT\r\n", b"quit foo\r\n"):
+            server = greeted()
+            self.assertEqual(done(server, line), [Quit()])
+            self.assertEqual((server.taken(), server.state), (b"221 2.0.0 Bye\r\n", State.CLOSED))
 
     def test_bad_arguments(self) -> None:
         """The grammar of arguments is that of L{smtpreuse.smtp.command}."""
