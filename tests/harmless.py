@@ -20,11 +20,15 @@ HARMLESS: dict[tuple[str, str, str], str] = {
     ): _LAZY,
     (
         "smtpreuse.smtp.command",
-        r'''r"(?P<mailbox>(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"''',
+        r'''_DOMAIN = rf"(?P<domain>{_LABEL}(?:\.{_LABEL})*)"''',
         r"'(?:\\.' to '(?:\\.?'",
     ): "two labels without a dot between them are one label",
     ("smtpreuse.smtp.command", """_ROUTE = r'(?:@[^:<>"]*:)?'""", """'(?:@[^:<>"]*:)?' to '(?:@[^:<>"]*:)??'"""): _LAZY,
-    ("smtpreuse.smtp.command", '_BARE_PATH = re.compile(rf" *{_MAILBOX}(?= |$)".encode())', "' *' to ' *?'"): _LAZY,
+    (
+        "smtpreuse.smtp.command",
+        r'_BARE_PATH = re.compile(rf"[ \t]*{_MAILBOX}(?=[ \t]|$)".encode())',
+        r"'[ \\t]*' to '[ \\t]*?'",
+    ): _LAZY,
     ("smtpreuse.smtp.command", '_SIZE = re.compile(rb"[0-9]{1,20}")', "b'[0-9]{1,20}' to b'[0-9]{1,20}?'"): _LAZY,
     ("smtpreuse.smtp.content", "self._skip = 2", "2 to 3"): "only asked whether it is 0",
     ("smtpreuse.smtp.content", "return self._decoded(data[: end + 2]), data[end + 5 :]", "2 to 3"): (
@@ -46,11 +50,11 @@ HARMLESS: dict[tuple[str, str, str], str] = {
         "Gt to GtE",
     ): "of the two comparisons the first, which spares the second",
     ("smtpreuse.smtp.reply", "self._lines = []", "removed"): "memory of a parser that takes nothing any more",
-    ("smtpreuse.smtp.server", "if self._at < len(self._buffer):", "Lt to LtE"): "puts nothing before what came",
-    ("smtpreuse.smtp.server", "self._decoder = None", "removed"): "memory of a session that is over",
-    ("smtpreuse.smtp.server", "if self.buffered > LINE_LIMIT + 1:", "1 to 2"): (
+    ("smtpreuse.smtp.lines", "if self._at < len(self._buffer):", "Lt to LtE"): "puts nothing before what came",
+    ("smtpreuse.smtp.lines", "if len(self) > LINE_LIMIT + 1:", "1 to 2"): (
         "keeps one octet more; the line is found too long by itself"
     ),
+    ("smtpreuse.smtp.server", "self._decoder = None", "removed"): "memory of a session that is over",
     (
         "smtpreuse.smtp.server",
         'text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)',

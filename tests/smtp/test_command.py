@@ -10,7 +10,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.errors import AddressError
 from smtpreuse.model.message import Body
-from smtpreuse.smtp.command import MailFrom, RcptTo, hello_line, mail_line, parse_mail, parse_rcpt, rcpt_line
+from smtpreuse.smtp.command import (
+    MailFrom,
+    RcptTo,
+    first_word,
+    hello_line,
+    mail_line,
+    parse_mail,
+    parse_rcpt,
+    rcpt_line,
+)
 
 GOOD = (
     "a@example.com", "a.b+c@sub.example.com", "a..b.@example.com", "!#$%&'*+/=?^_`{|}~-@example.com",
@@ -122,6 +131,7 @@ class ParseRcptTests(SynchronousTestCase):
         for address in GOOD:
             self.assertEqual(parse_rcpt(f"TO:<{address}>".encode()), RcptTo(address), address)
         self.assertEqual(parse_rcpt(b"to: <a@x>  "), RcptTo("a@x"))
+        self.assertEqual(parse_rcpt(b"TO:a"), RcptTo("a"))
 
     def test_bad(self) -> None:
         """What is no address, the null one included."""
@@ -132,6 +142,20 @@ class ParseRcptTests(SynchronousTestCase):
         self.assertEqual(parse_rcpt(b"TO:<a@x> NOTIFY=NEVER x"), "555 5.5.4 Unsupported option: NOTIFY=NEVER")
         reply = parse_rcpt("TO:<a@\u00e4.example.com>".encode())
         self.assertEqual(reply, "553 5.6.7 Must declare SMTPUTF8 to send unicode address")
+
+
+class FirstWordTests(SynchronousTestCase):
+    """
+    Of what is no command in its place the log has the first word, and never more.
+    """
+
+    def test_first_word(self) -> None:
+        """Behind a colon; of a hundred octets at most, and nothing where there is no word."""
+        for octets, shown in (
+            (b"AUTH PLAIN AGEAYg==\r\n", ": AUTH"), (b" \r\n\tx\r\n", ": x"), (b"\xe4\0", ": \ufffd\0"),
+            (b"x" * 101, ": " + "x" * 100), (b"", ""), (b"\r\n", ""),
+        ):
+            self.assertEqual(first_word(octets), shown)
 
 
 class BuildingTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.smtp.lines import BARE_CR, BARE_LF, LINE_LIMIT, NUL, TOO_LONG, Lines
+from smtpreuse.smtp.lines import BARE_LF, LINE_LIMIT, TOO_LONG, Lines
 
 
 def cut(*parts: bytes) -> list[bytes | str]:
@@ -35,10 +35,12 @@ class LinesTests(SynchronousTestCase):
     def test_what_is_none(self) -> None:
         """Each offence has its name, and what follows is understood."""
         for line, name in (
-            (b"a\n", BARE_LF), (b"\n", BARE_LF), (b"a\0\r\n", NUL), (b"a\rb\r\n", BARE_CR), (b"a\r\r\n", BARE_CR),
-            (b"x" * (LINE_LIMIT + 1) + b"\r\n", TOO_LONG),
+            (b"a\n", BARE_LF), (b"\n", "bare <LF> received"), (b"a\0\r\n", "NUL received"),
+            (b"a\rb\r\n", "bare <CR> received"), (b"a\r\r\n", "bare <CR> received"),
+            (b"x" * (LINE_LIMIT + 1) + b"\r\n", "line too long"),
         ):
             self.assertEqual(cut(line + b"b\r\n"), [name, b"b"])
+        self.assertEqual(LINE_LIMIT, 2048)
 
     @given(st.lists(st.integers(0, 60), max_size=6))
     def test_every_cut(self, cuts: list[int]) -> None:
@@ -53,10 +55,12 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(cut(line), [line[:-2]])
         self.assertEqual(cut(line[:-2], b"\r", b"\n"), [line[:-2]])
         lines = Lines()
+        self.assertEqual(len(lines), 0)
         for _ in range(10):
             lines.feed(b"x" * 1000)
             self.assertIsNone(lines.next())
             self.assertLessEqual(len(lines), LINE_LIMIT + 1)
+        self.assertEqual(len(lines), 0)
         lines.feed(b"\r\na\r\n")
         self.assertEqual((lines.next(), lines.next(), lines.next()), (TOO_LONG, b"a", None))
 

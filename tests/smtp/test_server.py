@@ -221,7 +221,7 @@ class CommandTests(SynchronousTestCase):
             (b"EHLO", b"501 5.5.4 Syntax: EHLO hostname"), (b"HELO  ", b"501 5.5.4 Syntax: HELO hostname"),
             (b"DATA x", b"501 5.5.4 Syntax: DATA"), (b"rset x", b"501 5.5.4 Syntax: RSET"),
             (b"", b"500 5.5.2 Error: bad syntax"), (b" \t", b"500 5.5.2 Error: bad syntax"),
-            (b"FOO", b"500 5.5.2 Error: command not recognized"),
+            (b"X1", b"500 5.5.2 Error: command not recognized"), (b"FOO", b"500 5.5.2 Error: command not recognized"),
             (b"STARTTLS", b"502 5.5.1 Error: command not implemented"),
             (b"bdat 5", b"502 5.5.1 Error: command not implemented"),
             (b"MAILX", b"500 5.5.2 Error: command not recognized"),
