@@ -82,7 +82,7 @@ class Finder:
         candidate = next(each for each in candidates if each.endpoint == key.endpoint)
         relay = f"{candidate.host}[{candidate.endpoint.address}]"
         session = Session(end, Client.activated(), self._clock, self._rules.limits, relay)
-        session.rested = True
+        session.doubtful = True
         return OpenSession(session, candidate, key, facts) if session.lost is None else None
 
     def _spread(self, candidates: list[Candidate]) -> list[Candidate]:

@@ -82,7 +82,8 @@ class Session:
     @ivar end: the stream; replaced by its plaintext end when TLS begins.
     @ivar lost: why the session is over, or L{None} while it lives.
     @ivar stray: the last reply that nobody had asked for.
-    @ivar rested: whether it comes from a rest and has not been heard since: its first reply has a limit of its own.
+    @ivar doubtful: whether its server may not know what it is to answer, and has not been heard since: it comes from a
+        rest, or an envelope shared a flight. Its next reply has a limit of its own, that of RSET.
     @ivar hung_up: whether it was the peer that ended it.
     """
 
@@ -94,7 +95,7 @@ class Session:
         self.end = end
         self.lost: SessionLost | None = None
         self.stray: Reply | None = None
-        self.rested = False
+        self.doubtful = False
         self.hung_up = False
         self.relay = relay
         self._clock = clock
@@ -215,7 +216,7 @@ class Session:
         stage = self._stage()
         answers = self.client.receive(data)
         if answers:
-            self.rested = False
+            self.doubtful = False
         for answer in answers:
             if answer.verb is None:
                 self.stray = answer.reply
@@ -249,7 +250,7 @@ class Session:
         await self._waiter
 
     def _reply_limit(self) -> float:
-        return self._limits.replies[Verb.RSET if self.rested else self.client.awaiting or Verb.QUIT]
+        return self._limits.replies[Verb.RSET if self.doubtful else self.client.awaiting or Verb.QUIT]
 
     def _extend(self) -> None:
         if self.client.awaiting:

@@ -120,6 +120,9 @@ class Transaction:
             octets, self._awaited = self._first_group()
             if octets:
                 self._session.send(octets)
+        if self._behind and self._client.awaiting is Verb.MAIL:
+            # It may have been thrown away: a reply that does not come is not waited for as MAIL's are.
+            self._session.doubtful = True
         answers = await self._session.answers(self._awaited)
         if unclean and not self._reset(answers):
             return None

@@ -175,6 +175,29 @@ class FlightTests(TransactionCase):
         self.clock.advance(0.2)
         self.result(self.running, UNKNOWN, derailed=True)
 
+    def test_envelope_thrown_away(self) -> None:
+        """A server that says nothing to the second is given as long as one that was at rest, not as MAIL is given."""
+        self.to_content()
+        self.end.say("250 done")
+        self.result(self.running, DELIVERED)
+        running = started(self.second.run())
+        self.clock.advance(20.1)
+        self.assertFalse(self.result(running, UNTOUCHED, derailed=True).full)
+
+    def test_limit_of_the_content_behind_a_flight(self) -> None:
+        """Once it was heard every reply has its own limit again."""
+        for replies in (("250 done", "250 ok", "250 ok", "354 go on"), ("250 done",)):
+            self.setUp()
+            self.to_content()
+            self.end.say(*replies)
+            running = started(self.second.run())
+            if len(replies) == 1:
+                self.end.say("250 ok", "250 ok", "354 go on")
+            self.clock.advance(37.9)
+            self.assertNoResult(running)
+            self.clock.advance(0.2)
+            self.result(running, UNKNOWN)
+
     def test_lost_while_the_second_is_fetched(self) -> None:
         """Nothing was sent: the first is no more than refused, and the second was not begun."""
         self.gate = Deferred()

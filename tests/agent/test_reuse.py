@@ -110,7 +110,7 @@ class FinderTests(SynchronousTestCase):
         session = self.successResultOf(self.find())
         self.assertEqual((session.key, session.candidate, session.uses), (saved[0], TWO, 4))
         self.assertIs(session.session.end, saved[2])
-        self.assertTrue(session.session.rested)
+        self.assertTrue(session.session.doubtful)
         self.assertEqual((self.cache.asked, self.hosts_opened()), (["example.com"], []))
         self.assertEqual(session.session.relay, "mx2.example.com[192.0.2.2]")
 

@@ -148,7 +148,7 @@ class SessionTests(SynchronousTestCase):
     def test_first_reply_after_rest(self) -> None:
         """Whoever comes from a rest is waited for no longer than C{smtp_rset_timeout}."""
         session = self.session(Client.activated())
-        session.rested = True
+        session.doubtful = True
         session.send(session.client.mail(""))
         running = started(session.answer())
         self.clock.advance(19.5)
@@ -159,7 +159,7 @@ class SessionTests(SynchronousTestCase):
     def test_second_reply_after_rest(self) -> None:
         """Once it was heard it has the time of any other."""
         session = self.session(Client.activated())
-        session.rested = True
+        session.doubtful = True
         session.send(session.client.mail("") + session.client.rcpt("ann@example.com"))
         running = started(session.answers(2))
         self.end.say("250 ok")
