@@ -24,6 +24,10 @@ class ConfigurationError(SmtpreuseError):
         self.problems = problems
 
 
+class StartError(SmtpreuseError):
+    """The service cannot start: what its configuration names is not to be had."""
+
+
 class TableError(SmtpreuseError):
     """A look-up table could not be read or asked; the mail in question is to be deferred."""
 

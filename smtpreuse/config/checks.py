@@ -4,6 +4,7 @@ What is wrong with settings that are each right by themselves.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Set
 
 from smtpreuse.config.settings import Settings
@@ -23,6 +24,9 @@ def check(settings: Settings, wrong: Set[str]) -> Iterator[str]:
     """
     if not wrong & {"control_socket", "queue_directory"}:
         yield from _control_socket(settings)
+    for name in ("control_socket", "maillog_file"):
+        if not wrong & {name, "queue_directory"}:
+            yield from _beside_the_queue(settings, name)
     if not wrong & {"minimal_backoff_time", "maximal_backoff_time"}:
         yield from _backoff(settings)
     if "transport_maps" not in wrong:
@@ -38,6 +42,15 @@ def _control_socket(settings: Settings) -> Iterator[str]:
     if octets > SOCKET_PATH_LIMIT:
         what = f"a path of {octets} octets is too long for a UNIX socket: {settings.control_socket}"
         yield _problem(settings, "control_socket", what, f"at most {SOCKET_PATH_LIMIT} octets")
+
+
+def _beside_the_queue(settings: Settings, name: str) -> Iterator[str]:
+    """A file that would take the place of one of the queue's, or be taken for one."""
+    path: str = getattr(settings, name)
+    directory = os.path.realpath(settings.queue_directory)
+    within = os.path.relpath(os.path.realpath(path), directory) if path else ""
+    if within.partition("/")[0] in ("lock", "content") or within.startswith("queue.db"):
+        yield _problem(settings, name, f"a place of the queue's own: {path}", "any other")
 
 
 def _backoff(settings: Settings) -> Iterator[str]:

@@ -15,7 +15,7 @@ from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
 from smtpreuse.config.settings import Settings
-from smtpreuse.errors import SpoolError
+from smtpreuse.errors import SpoolError, StartError
 from smtpreuse.roles.assembly import House, IServiceReactor, assemble
+from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
 
 # How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
@@ -45,7 +46,7 @@ class DeliveryService(Service):
         self._reactor = IServiceReactor(global_reactor)
         self._house: House | None = None
         self._ports: list[IListeningPort] = []
-        self._control: IListeningPort | None = None
+        self._control: ControlPort | None = None
 
     def startService(self) -> None:
         """Open the queue, listen, and say so. What cannot be opened ends the process with one line that says why."""
@@ -70,11 +71,9 @@ class DeliveryService(Service):
             self._reactor.stop()
 
     async def _open(self, house: House) -> None:
-        path = self._settings.control_socket
-        if os.path.exists(path):
-            # The queue's lock is ours, so whoever left it there is gone.
-            os.unlink(path)
-        self._control = await UNIXServerEndpoint(self._reactor, path, mode=0o660).listen(house.control)
+        clear(self._settings.control_socket)
+        self._control = ControlPort(self._settings.control_socket, house.control, self._reactor)
+        self._control.startListening()
         house.dispatcher.start()
         for text in self._settings.listen:
             self._ports.append(await serverFromString(self._reactor, text).listen(house.smtpd))
@@ -85,7 +84,7 @@ class DeliveryService(Service):
         os.write(1, f"ready: listening on {places}\n".encode())
 
     def _cannot(self, failure: Failure) -> None:
-        if not failure.check(CannotListenError, OSError):  # type: ignore[no-untyped-call]  # not annotated in Twisted
+        if not failure.check(CannotListenError, OSError, StartError):  # type: ignore[no-untyped-call]  # not annotated in Twisted
             self.log.failure("cannot listen", failure=failure)
         reason = failure.getErrorMessage()
         os.write(2, f"smtpreuse cannot start: {reason}\n".encode())

@@ -4,6 +4,8 @@ Tests of C{smtpreuse.config.checks}.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.config.load import settings_of
@@ -41,6 +43,30 @@ class CheckTests(SynchronousTestCase):
             self.problems(queue_directory="/" + "a" * 100)[0].partition(" (")[0],
             f"default: control_socket: a path of 109 octets is too long for a UNIX socket: /{'a' * 100}/control",
         )
+
+    def test_placesOfTheQueue(self) -> None:
+        """
+        No file of the service takes the place of one of its queue's, whichever way its path is written.
+        """
+        for name in ("control_socket", "maillog_file"):
+            for place in ("queue.db", "queue.db-wal", "queue.db-shm", "lock", "content", "content/log", "../q/lock"):
+                (found,) = self.problems(queue_directory="/q", **{name: f"/q/{place}"})
+                path = f"/q/{place}".replace("/../q", "")
+                self.assertEqual(
+                    found, f"command line: {name}: a place of the queue's own: {path} (allowed: any other)"
+                )
+            for place in ("/q/log", "/q/contents", "/r/lock", "/lock"):
+                self.assertEqual(self.problems(queue_directory="/q", **{name: place}), [])
+
+    def test_placesThroughLinks(self) -> None:
+        """
+        A link that leads there is seen through.
+        """
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        (directory / "link").symlink_to(directory / "spool")
+        found = self.problems(queue_directory=str(directory / "spool"), maillog_file=str(directory / "link" / "lock"))
+        self.assertIn("maillog_file: a place of the queue's own", found[-1])
 
     def test_backoff(self) -> None:
         """

@@ -103,3 +103,23 @@ class StartTests(SystemTestCase):
         """A queue directory that cannot be made is named."""
         (line,) = self.refused(self.service(queue_directory="/proc/nowhere"))
         self.assertIn("/proc/nowhere", line)
+
+    def test_control_socket_elsewhere(self) -> None:
+        """What stands where the control socket is to be is not touched, and the parameter is named."""
+        running = self.service(control_socket="precious")
+        precious = running.directory / "precious"
+        precious.write_text("the only copy")
+        (line,) = self.refused(running, "--listen", "tcp:0:interface=127.0.0.1")
+        self.assertIn(f"something is there that is no socket, and is not removed: {precious}", line)
+        self.assertEqual(precious.read_text(), "the only copy")
+        precious.unlink()
+
+    def test_control_socket_of_another(self) -> None:
+        """A control socket that another service answers on stays its own."""
+        first = self.service()
+        first.start()
+        second = self.service(control_socket=str(first.control))
+        (line,) = self.refused(second, "--listen", "tcp:0:interface=127.0.0.1")
+        self.assertIn("another service listens there", line)
+        self.assertEqual(self.run_command(first, "status", "--ready").returncode, 0)
+        second.configure()
