@@ -149,7 +149,7 @@ class Definitions:
         if first == "$":
             return "$", at + 1
         if first in _CLOSING:
-            end = _closing(text, at)
+            end = closed_at(text, at)
             return self._bracketed(text[at + 1:end]), end + 1
         name = _NAME.match(text, at)
         if name is None:
@@ -175,8 +175,12 @@ class Definitions:
         return self.value(name)
 
 
-def _closing(text: str, at: int) -> int:
-    """Where the bracket that opens at C{at} is closed, counting those of its own kind."""
+def closed_at(text: str, at: int) -> int:
+    """
+    Where the bracket that opens at C{at} is closed, counting those of its own kind.
+
+    @raise BadValue: when it is not.
+    """
     opening, closing = text[at], _CLOSING[text[at]]
     depth = 0
     for place in range(at, len(text)):
@@ -197,7 +201,7 @@ def _branches(rest: str) -> tuple[str, str]:
     if not operand.lstrip().startswith("{"):
         return (operand, "") if operator == "?" else ("", operand)
     operand = operand.lstrip()
-    end = _closing(operand, 0)
+    end = closed_at(operand, 0)
     first, rest = operand[1:end], operand[end + 1:].strip()
     if not rest:
         return (first, "") if operator == "?" else ("", first)
@@ -205,7 +209,7 @@ def _branches(rest: str) -> tuple[str, str]:
         raise BadValue(f"what does not belong behind '}}': {rest}")
     second = rest[1:].strip()
     if second.startswith("{"):
-        if _closing(second, 0) != len(second) - 1:
+        if closed_at(second, 0) != len(second) - 1:
             raise BadValue(f"what does not belong behind '}}': {second}")
         second = second[1:-1]
     return first, second

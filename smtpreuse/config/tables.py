@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
-from smtpreuse.config.maincf import logical_lines
+from smtpreuse.config.maincf import closed_at, logical_lines
 from smtpreuse.errors import BadValue, TableError
 
 TYPES = ("texthash", "inline", "static")
@@ -125,25 +125,39 @@ def open_table(name: str, directory: str) -> Table:
     kind, colon, rest = name.partition(":")
     if not colon or not rest or kind not in TYPES:
         raise TableError(f"not a table of a type that works ({', '.join(TYPES)}): {name}")
-    if kind == "static":
-        return Table(name=name, entries={}, always=_unbraced(rest))
-    if kind == "inline":
-        return Table(name=name, entries=_inline(rest))
+    try:
+        if kind == "static":
+            return Table(name=name, entries={}, always=_unbraced(rest))
+        if kind == "inline":
+            return Table(name=name, entries=_inline(rest))
+    except BadValue as error:
+        raise TableError(str(error)) from None
     path = os.path.normpath(os.path.join(directory, rest))
     return Table(name=f"{kind}:{path}", entries=_texthash(path))
 
 
 def _unbraced(text: str) -> str:
-    return text[1:-1].strip() if text.startswith("{") and text.endswith("}") else text
+    """
+    What stands in braces, of a text that begins with one.
+
+    @raise BadValue: when the brace is closed before the end, or not at all.
+    """
+    if not text.startswith("{"):
+        return text
+    end = closed_at(text, 0)
+    if end < len(text) - 1:
+        raise BadValue(f"something behind the closing brace: {text}")
+    return text[1:-1].strip()
 
 
 def _inline(text: str) -> dict[str, str]:
-    if not (text.startswith("{") and text.endswith("}")):
+    if not text.startswith("{"):
         raise TableError(f"entries of an inline table stand in braces, {{key=value, ...}}: {text}")
     entries: dict[str, str] = {}
-    for entry in split_braced(text[1:-1]):
+    for entry in split_braced(_unbraced(text)):
         key, equals, value = (part.strip() for part in _unbraced(entry).partition("="))
-        if not equals or not key or not value:
+        # A key with white space in it is two words where Postfix looks for '=' behind the first.
+        if not equals or len(key.split()) != 1 or not value:
             raise TableError(f"not key=value in an inline table: {entry}")
         if key.lower() in entries:
             raise TableError(f"the same key twice in an inline table: {key}")

@@ -78,7 +78,6 @@ class TableTests(SynchronousTestCase):
         """
         self.assertEqual(open_table("static:smtp:[a.example]", "").get("anything"), "smtp:[a.example]")
         self.assertEqual(open_table("static:{ two words }", "").get("x"), "two words")
-        self.assertEqual(open_table("static:{x", "").get("x"), "{x")
         self.assertEqual(open_table("static:x}", "").get("x"), "x}")
 
     def test_inline(self) -> None:
@@ -89,6 +88,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(table.get("a.EXAMPLE"), "smtp:[b.example]")
         self.assertEqual(table.get("c.example"), "error:no such host")
         self.assertIsNone(table.get("d.example"))
+        self.assertEqual(open_table("inline:{ { a = {b} c } d={e} }", "").entries, {"a": "{b} c", "d": "{e}"})
 
     def test_inlineErrors(self) -> None:
         """
@@ -96,11 +96,19 @@ class TableTests(SynchronousTestCase):
         """
         for name, what in {
             "inline:a=b": "entries of an inline table stand in braces, {key=value, ...}: a=b",
-            "inline:{a=b": "entries of an inline table stand in braces, {key=value, ...}: {a=b",
+            "inline:{a=b": "a '{' that is not closed: {a=b",
+            "static:{a": "a '{' that is not closed: {a",
+            "static:{a}b": "something behind the closing brace: {a}b",
             "inline:{}": "an inline table without an entry: {}",
             "inline:{a}": "not key=value in an inline table: a",
             "inline:{=a}": "not key=value in an inline table: =a",
             "inline:{a=}": "not key=value in an inline table: a=",
+            "inline:{{two words=1}}": "not key=value in an inline table: {two words=1}",
+            "inline:{{a b =1}}": "not key=value in an inline table: {a b =1}",
+            "inline:{{a=1}b=2}}": "something behind the closing brace: {{a=1}b=2}}",
+            "inline:{a=1}{b=2}": "something behind the closing brace: {a=1}{b=2}",
+            "inline:{{a=1}{b=2}}": "something behind the closing brace: {a=1}{b=2}",
+            "inline:{{a=1}b=2}": "something behind the closing brace: {a=1}b=2",
             "inline:{a=1, A=2}": "the same key twice in an inline table: A",
         }.items():
             self.assertEqual(self.problems(name), what)
