@@ -8,14 +8,11 @@ import sys
 from typing import ClassVar, TextIO
 
 from twisted.application.service import IService
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import globalLogPublisher, jsonFileLogObserver
 from twisted.python import usage
 
-from smtpreuse.config.load import read_settings
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import ConfigurationError
-from smtpreuse.tls.policy import Policies
 
 
 class Options(usage.Options):
@@ -52,25 +49,10 @@ class Options(usage.Options):
         overrides = list(self.overrides)
         if self.listen:
             overrides.append(f"listen={' '.join(self.listen)}")
-        return read_settings(self["config"], overrides, checks=(_policies, _endpoints))
+        # Not before the options were read: with these comes most of the service.
+        from smtpreuse.roles.configuration import startable_settings
 
-
-def _policies(settings: Settings) -> list[str]:
-    return Policies(settings).problems()
-
-
-def _endpoints(settings: Settings) -> list[str]:
-    """What Twisted cannot listen on; whether there is room for us there is seen when the service starts."""
-    from twisted.internet import reactor
-
-    found = []
-    for text in settings.listen:
-        try:
-            serverFromString(reactor, text)
-        except Exception as error:  # parsers are plugins, and may look for files, keys and descriptors
-            what = f"not an endpoint of Twisted ({error}): {text}"
-            found.append(f"{settings.source('listen')}: listen: {what} (allowed: such as tcp:2525:interface=127.0.0.1)")
-    return found
+        return startable_settings(self["config"], overrides)
 
 
 def makeService(options: Options) -> IService:

@@ -120,6 +120,7 @@ class BadConfigurationTests(TapCase):
         for text in (
             "tcp:nowhere", "tcp:1:colour=red", "unix:mail:mode=9",
             "systemd:domain=INET:index=0", "systemd:domain=INET:name=mail",
+            "tcp:99999:interface=127.0.0.1", "tcp:-1", "tcp6:65536",
             f"ssl:465:privateKey={garbage}", f"ssl:465:privateKey={self.directory / 'missing.pem'}",
         ):  # fmt: skip
             (line,) = self.refused("--listen", text)

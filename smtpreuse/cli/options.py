@@ -5,9 +5,8 @@ Options that every subcommand has, and the settings that follow from them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
-from smtpreuse.config.load import Check, read_settings
+from smtpreuse.config.load import read_settings
 from smtpreuse.config.settings import Settings
 
 
@@ -26,11 +25,10 @@ def common_options() -> argparse.ArgumentParser:
     return common
 
 
-def settings_from(arguments: argparse.Namespace, checks: Sequence[Check] = ()) -> Settings:
+def settings_from(arguments: argparse.Namespace) -> Settings:
     """
     The settings that the common options name.
 
-    @param checks: as in L{read_settings<smtpreuse.config.load.read_settings>}.
     @raise ConfigurationError: with all errors at once.
     """
-    return read_settings(arguments.config, arguments.overrides, checks=checks)
+    return read_settings(arguments.config, arguments.overrides)

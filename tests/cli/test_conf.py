@@ -139,6 +139,14 @@ class ConfTests(SynchronousTestCase):
         self.assertEqual(len(errors), 3)
         self.assertEqual(self.conf("soft_bounce")[0], 78)
 
+    def test_checkAsStart(self) -> None:
+        """
+        C{--check} finds what a start would stumble over: endpoints too.
+        """
+        status, lines, errors = self.conf("--check", "-o", "listen=tcp:99999")
+        self.assertEqual((status, lines, len(errors)), (78, [], 1))
+        self.assertTrue(errors[0].startswith("command line: listen: not an endpoint of Twisted (ports end at"), errors)
+
     def test_oneWay(self) -> None:
         """
         C{-n}, C{-d} and C{--check} exclude each other.
