@@ -68,7 +68,8 @@ def makeService(options: Options) -> IService:
         globalLogPublisher.addObserver(jsonFileLogObserver(_opened(options["json-log"]), recordSeparator=""))
     from smtpreuse.roles.lifecycle import DeliveryService
 
-    return DeliveryService(settings)
+    # The parent is twistd's own options.
+    return DeliveryService(settings, daemonized=options.parent is not None and not options.parent["nodaemon"])
 
 
 def _opened(path: str) -> TextIO:

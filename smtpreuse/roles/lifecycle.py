@@ -8,14 +8,14 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
 from smtpreuse.config.settings import Settings
-from smtpreuse.errors import SpoolError, StartError
+from smtpreuse.errors import SmtpreuseError, StartError
 from smtpreuse.roles.assembly import House, IServiceReactor, assemble
+from smtpreuse.roles.configuration import endpoint
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
 
@@ -40,8 +41,12 @@ class DeliveryService(Service):
     name = "smtpreuse"
     log = Logger()
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, daemonized: bool = False) -> None:
+        """
+        @param daemonized: whether twistd puts us into the background, where standard error leads nowhere.
+        """
         self._settings = settings
+        self._daemonized = daemonized
         alsoProvides(global_reactor, IServiceReactor)
         self._reactor = IServiceReactor(global_reactor)
         self._house: House | None = None
@@ -53,41 +58,88 @@ class DeliveryService(Service):
         super().startService()  # type: ignore[no-untyped-call]  # not annotated in Twisted
         allow_sessions(self._settings.session_limit)
         try:
-            self._house = house = assemble(self._settings, self._reactor)
-            house.pool.start()
-            house.spool.open()
-        except (OSError, SpoolError) as error:
-            _end(f"smtpreuse cannot start: {error}")
-        # Not before the reactor has its own signal handlers: from "ready" on every signal is to mean what it should.
-        self._reactor.callWhenRunning(self._running, house)
+            with self._blamed("maillog_file"):
+                self._house = house = assemble(self._settings, self._reactor)
+        except StartError as problem:
+            self._refuse(problem)
+        house.pool.start()
+        problems: list[BaseException] = []
 
-    def _running(self, house: House) -> None:
+        def failed(failure: Failure) -> None:
+            assert failure.value is not None
+            problems.append(failure.value)
+
+        opening = Deferred.fromCoroutine(self._open(house)).addErrback(failed)
+        if problems:
+            self._refuse(problems[0])
+        # Not before the reactor has its own signal handlers: from "ready" on every signal is to mean what it should.
+        self._reactor.callWhenRunning(self._running, house, opening, problems)
+
+    async def _open(self, house: House) -> None:
+        """Before the reactor runs, so that whoever starts us hears what is wrong; nobody is served until it does."""
+        with self._blamed("queue_directory"):
+            house.spool.open()
+        with self._blamed("control_socket"):
+            clear(self._settings.control_socket)
+            self._control = ControlPort(self._settings.control_socket, house.control, self._reactor)
+            self._control.startListening()
+        for text in self._settings.listen:
+            with self._blamed("listen", text):
+                self._ports.append(await endpoint(text).listen(house.smtpd))
+
+    @contextmanager
+    def _blamed(self, name: str, value: str = "") -> Iterator[None]:
+        """What goes wrong in here is told with the parameter that asked for it."""
+        try:
+            yield
+        except (OSError, OverflowError, SmtpreuseError, CannotListenError) as error:
+            what = f"{error}: {value}" if value else str(error)
+            raise StartError(f"{self._settings.source(name)}: {name}: {what}") from error
+
+    def _refuse(self, problem: BaseException) -> NoReturn:
+        """There will be no service: say why, and leave nothing behind."""
+        self.log.critical("smtpreuse cannot start: {reason}", reason=str(problem))
+        for port in self._ports:
+            _forget(port.getHost())
+        if self._control is not None:
+            self._control.remove()
+        if self._daemonized or not isinstance(problem, StartError):
+            # twistd's parent process waits to hear of an exception; of an exit it would not hear, and wait for ever.
+            raise problem
+        print(f"smtpreuse cannot start: {problem}", file=sys.__stderr__, flush=True)
+        raise SystemExit(1)
+
+    def _running(self, house: House, opening: Deferred[None], problems: list[BaseException]) -> None:
         # twistd ends by the signal that stopped its reactor; a service that was told to end, and did, exits with 0.
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._terminated))
-        Deferred.fromCoroutine(self._open(house)).addErrback(self._cannot)
+        Deferred.fromCoroutine(self._begin(house, opening, problems)).addErrback(self._cannot)
 
     def _terminated(self) -> None:
         with suppress(ReactorNotRunning):  # it was told so before
             self._reactor.stop()
 
-    async def _open(self, house: House) -> None:
-        clear(self._settings.control_socket)
-        self._control = ControlPort(self._settings.control_socket, house.control, self._reactor)
-        self._control.startListening()
+    async def _begin(self, house: House, opening: Deferred[None], problems: list[BaseException]) -> None:
+        await opening
+        if problems:
+            raise problems[0]
         house.dispatcher.start()
-        for text in self._settings.listen:
-            self._ports.append(await serverFromString(self._reactor, text).listen(house.smtpd))
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(house.maillog.reopen))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
         places = ", ".join(_place(port.getHost()) for port in self._ports)
         self.log.info("ready: {places}", places=places)
-        os.write(1, f"ready: listening on {places}\n".encode())
+        try:
+            os.write(1, f"ready: listening on {places}\n".encode())
+        except OSError as error:
+            # Whoever was to read it is gone; mail comes in all the same.
+            self.log.warn("ready, but standard output does not take it: {error}", error=str(error))
 
     def _cannot(self, failure: Failure) -> None:
-        if not failure.check(CannotListenError, OSError, StartError):  # type: ignore[no-untyped-call]  # not annotated in Twisted
-            self.log.failure("cannot listen", failure=failure)
-        reason = failure.getErrorMessage()
-        os.write(2, f"smtpreuse cannot start: {reason}\n".encode())
+        """It turned out late: an endpoint took its time, or there is a fault in here."""
+        if failure.check(StartError) is None:  # type: ignore[no-untyped-call]  # not annotated in Twisted
+            self.log.failure("start failed", failure=failure)
+        reason = f"smtpreuse cannot start: {failure.getErrorMessage()}"
+        self.log.critical("{reason}", reason=reason)
+        print(reason, file=sys.__stderr__, flush=True)
         # twistd knows no other way to end its reactor with a status than a signal.
         atexit.register(_fail)
         self._terminated()
@@ -139,14 +191,14 @@ def _place(address: IAddress) -> str:
     return os.fsdecode(address.name or b"") if isinstance(address, UNIXAddress) else str(address)
 
 
+def _forget(address: IAddress) -> None:
+    """Remove the path of a socket that we have just made."""
+    if isinstance(address, UNIXAddress) and address.name and not address.name.startswith(b"\0"):
+        with suppress(OSError):
+            os.unlink(address.name)
+
+
 def _fail() -> None:
     """Status 1, at the very end of the process."""
     sys.stdout.flush()
     os._exit(1)
-
-
-def _end(text: str) -> None:
-    """One line, status 1, no traceback."""
-    print(text, file=sys.__stderr__, flush=True)
-    raise SystemExit(1)
-

@@ -5,13 +5,14 @@ Starts that must not succeed, and what an operator reads then.
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
 
 from smtpreuse.cli.child import twistd
-from tests.service import LIMIT, Service, environment
+from tests.service import LIMIT, Service, environment, until
 from tests.system.world import SystemTestCase
 
 
@@ -102,7 +103,7 @@ class StartTests(SystemTestCase):
     def test_unusable_directory(self) -> None:
         """A queue directory that cannot be made is named."""
         (line,) = self.refused(self.service(queue_directory="/proc/nowhere"))
-        self.assertIn("/proc/nowhere", line)
+        self.assertRegex(line, r"main\.cf:\d+: queue_directory: .*/proc/nowhere")
 
     def test_control_socket_elsewhere(self) -> None:
         """What stands where the control socket is to be is not touched, and the parameter is named."""
@@ -110,7 +111,7 @@ class StartTests(SystemTestCase):
         precious = running.directory / "precious"
         precious.write_text("the only copy")
         (line,) = self.refused(running, "--listen", "tcp:0:interface=127.0.0.1")
-        self.assertIn(f"something is there that is no socket, and is not removed: {precious}", line)
+        self.assertRegex(line, r"cannot start: \S*main\.cf:\d+: control_socket: something is there that is no socket")
         self.assertEqual(precious.read_text(), "the only copy")
         precious.unlink()
 
@@ -123,3 +124,58 @@ class StartTests(SystemTestCase):
         self.assertIn("another service listens there", line)
         self.assertEqual(self.run_command(first, "status", "--ready").returncode, 0)
         second.configure()
+
+    def test_parameters_are_named(self) -> None:
+        """Whatever is not to be had, the parameter that asked for it is said, and where it was set."""
+        for parameters, options, expected in (
+            ({"maillog_file": "missing/log"}, (), r"\S*main\.cf:\d+: maillog_file: .*missing/log"),
+            ({}, ("--listen", "unix:missing/mail"), r"command line: listen: .*: unix:missing/mail$"),
+            ({"control_socket": "missing/control"}, (), r"\S*main\.cf:\d+: control_socket: .*missing/control"),
+        ):
+            (line,) = self.refused(self.service(**parameters), *options)
+            self.assertRegex(line, f"^smtpreuse cannot start: {expected}")
+
+    def test_nothing_left(self) -> None:
+        """Sockets that were there already when the start failed are gone."""
+        running = self.service()
+        self.refused(running, "--listen", f"unix:{running.directory}/mail", "--listen", "tcp:25:interface=192.0.2.1")
+        self.assertFalse((running.directory / "mail").exists())
+        self.assertFalse(running.control.exists())
+
+
+class DaemonTests(SystemTestCase):
+    """Without C{-n} the service goes into the background, and whoever started it hears how that went."""
+
+    def daemonized(self, running: Service, *options: str) -> subprocess.CompletedProcess[str]:
+        """Start it so; the command is to end of itself."""
+        pid, log = running.directory / "pid", running.directory / "twistd.log"
+        command = [twistd(), f"--pidfile={pid}", f"--logfile={log}", "smtpreuse"]
+        command += ["--config", str(running.directory / "main.cf"), *options]
+        return subprocess.run(
+            command, cwd=running.directory, env=environment(), capture_output=True, text=True, timeout=LIMIT
+        )
+
+    def test_start(self) -> None:
+        """Status 0; it answers, and ends when it is told to."""
+        running = self.service()
+        ended = self.daemonized(running, "--listen", "tcp:0:interface=127.0.0.1")
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        until(lambda: running.ask("status") != [], lambda: (running.directory / "twistd.log").read_text())
+        os.kill(int((running.directory / "pid").read_text()), signal.SIGTERM)
+        until(lambda: not running.control.exists(), lambda: "it goes on")
+        until(lambda: not (running.directory / "pid").exists(), lambda: "it goes on")
+
+    def test_failed(self) -> None:
+        """Another status, a word of why, and the whole of it in the log, whatever failed."""
+        sink = self.destination()
+        for parameters, listen, expected in (
+            ({}, f"tcp:{sink.port}:interface=127.0.0.1", "listen: "),
+            ({"queue_directory": "/proc/nowhere"}, "tcp:0", "queue_directory: "),
+            ({"control_socket": "missing/control"}, "tcp:0", "control_socket: "),
+        ):
+            running = self.service(**parameters)
+            ended = self.daemonized(running, "--listen", listen)
+            self.assertEqual(ended.returncode, 1, ended.stderr)
+            self.assertIn("smtpreuse.errors.StartError: ", ended.stderr)
+            log = (running.directory / "twistd.log").read_text()
+            self.assertRegex(log, f"smtpreuse cannot start: .*{expected}")
