@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import ConfigurationError
+from smtpreuse.roles.descriptors import hold_standard_streams
 
 
 class Options(usage.Options):
@@ -26,6 +27,8 @@ class Options(usage.Options):
     ]  # fmt: skip
 
     def __init__(self) -> None:
+        # No reactor is there yet; it would take a free number for its own.
+        hold_standard_streams()
         super().__init__()  # type: ignore[no-untyped-call]  # not annotated in Twisted
         self.overrides: list[str] = []
         self.listen: list[str] = []

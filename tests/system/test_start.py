@@ -4,6 +4,7 @@ Starts that must not succeed, and what an operator reads then.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -141,6 +142,40 @@ class StartTests(SystemTestCase):
         self.refused(running, "--listen", f"unix:{running.directory}/mail", "--listen", "tcp:25:interface=192.0.2.1")
         self.assertFalse((running.directory / "mail").exists())
         self.assertFalse(running.control.exists())
+
+
+class StandardOutputTests(SystemTestCase):
+    """The service does not depend on who reads what it prints."""
+
+    def started(self, running: Service, redirection: str) -> subprocess.Popen[bytes]:
+        """Started by a shell that does this to its standard streams; it answers on its control socket."""
+        command = [twistd(), "-n", "--pidfile=", "smtpreuse", "--config", str(running.directory / "main.cf")]
+        command += ["--listen", "tcp:0:interface=127.0.0.1"]
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f'exec "$0" "$@" {redirection}', *command], cwd=running.directory, env=environment()
+        )
+        self.addCleanup(self.end, process)
+        until(lambda: running.ask("status") != [], lambda: "it does not answer")
+        return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """It ends well."""
+        process.terminate()
+        self.assertEqual(process.wait(LIMIT), 0)
+
+    def test_closed(self) -> None:
+        """Closed streams are replaced: no socket and no file of the queue gets a number below 3."""
+        process = self.started(self.service(), "<&- >&- 2>&-")
+        for number in range(3):
+            self.assertEqual(os.readlink(f"/proc/{process.pid}/fd/{number}"), "/dev/null")
+
+    def test_full(self) -> None:
+        """Where standard output takes nothing the service works, and warns in its log."""
+        running = self.service()
+        self.started(running, "--json-log events >/dev/full")
+        events = [json.loads(line) for line in (running.directory / "events").read_text().splitlines()]
+        (event,) = [event for event in events if "standard output does not take it" in event["log_format"]]
+        self.assertEqual(event["error"], "[Errno 28] No space left on device")
 
 
 class DaemonTests(SystemTestCase):
