@@ -77,6 +77,12 @@ class Agent:
             else:
                 yield lane, state, None
 
+    def abort(self) -> None:
+        """End the sessions that lanes have, whatever is going on; what they carry is reported as it stands."""
+        for state in list(self._busy.values()):
+            if isinstance(state, OpenSession):
+                state.session.fail(f"conversation with {state.session.relay} ended with this service")
+
     async def _work(self, lane: ILane) -> None:
         held: OpenSession | None = None
         while True:

@@ -106,6 +106,10 @@ class Dispatcher:
         await self._returns.settled()
         await self._ledger.settled()
 
+    def leave(self) -> None:
+        """The spool is about to be closed: what is still under way stays as it is there."""
+        self._traffic.leave()
+
     @property
     def held_up(self) -> bool:
         """Whether nothing may begin now."""

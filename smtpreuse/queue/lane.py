@@ -46,6 +46,7 @@ class QueueLane:
     @ivar preparing: what it will be given as soon as its content is there.
     @ivar destination: nexthop domain of the last request it was given.
     @ivar finished: UNIX time of its last report.
+    @ivar left: whether nobody listens to it any more: what it carries stays as the queue has it.
     """
 
     def __init__(self, queue: SiteQueue, dispatcher: LaneKeeper) -> None:
@@ -54,6 +55,7 @@ class QueueLane:
         self.preparing: Job | None = None
         self.destination = ""
         self.finished = 0.0
+        self.left = False
         self._dispatcher = dispatcher
         self._given: deque[float] = deque(maxlen=STARVING_AFTER)
 
@@ -121,9 +123,13 @@ class QueueLane:
         return request
 
     def report(self, report: DeliveryReport) -> None:
+        if self.left:
+            return
         self._dispatcher.reported(self, self.jobs.pop(report.ticket), report)
 
     def over(self, reason: str) -> None:
+        if self.left:
+            return
         jobs = self.taken()
         self.jobs.clear()
         self.preparing = None

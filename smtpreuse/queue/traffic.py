@@ -117,6 +117,11 @@ class Traffic:
         for queue in self.sites.values():
             queue.stop()
 
+    def leave(self) -> None:
+        """Listen to no lane any more."""
+        for lane in self.lanes:
+            lane.left = True
+
     def tidy(self) -> None:
         """Forget sites that have nothing to do and nothing to remember."""
         now = self._clock.seconds()

@@ -69,6 +69,7 @@ class House:
     maillog: MailLog
     spool: SQLiteSpool
     router: Router
+    agent: Agent
     cache: ConnectionCache
     dispatcher: Dispatcher
     smtpd: SMTPDFactory
@@ -122,7 +123,7 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
     smtpd = SMTPDFactory(settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble)
     view = ServiceView(dispatcher, agent, cache, os.getpid())
     return House(
-        maillog=maillog, spool=spool, router=router, cache=cache, dispatcher=dispatcher, smtpd=smtpd,
+        maillog=maillog, spool=spool, router=router, agent=agent, cache=cache, dispatcher=dispatcher, smtpd=smtpd,
         control=make_site(spool, view, clock, version("smtpreuse")), pool=pool,
     )  # fmt: skip
 

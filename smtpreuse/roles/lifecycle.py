@@ -154,8 +154,11 @@ class DeliveryService(Service):
         delivered = self._in_time(house.dispatcher.drain(), limit, "not all transactions ended in time")
         await house.smtpd.drain(limit)
         await delivered
+        # Their replies can be waited for no longer. What they carried is known by that, and they say it at once.
+        house.agent.abort()
         # Also what was reported by then is to be on disk: it would be delivered again.
         await self._in_time(house.dispatcher.settled(), _LAST_RECORDS, "not all outcomes were recorded")
+        house.dispatcher.leave()
         house.cache.close_all()
         if self._control is not None:
             await _stopped(self._control)

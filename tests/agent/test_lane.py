@@ -73,6 +73,33 @@ class AgentCase(SynchronousTestCase):
         end.say("250 2.0.0 done")
 
 
+class AbortTests(AgentCase):
+    """When its time is up, what is under way ends as it stands."""
+
+    def test_under_way(self) -> None:
+        """A transaction ends as one of a lost connection; its lane goes on to ask, and is told by its queue to end."""
+        end = self.session()
+        lane = FakeLane(Turn(requests=(request(),)), Turn(then=Then.QUIT))
+        agent = self.agent()
+        agent.work(lane)
+        end.say("250 ok", "250 ok", "354 go on")
+        agent.abort()
+        (report,) = lane.reports
+        (outcome,) = report.outcomes
+        self.assertEqual(outcome.ending, Ending.UNKNOWN)
+        self.assertIn("ended with this service while", outcome.text)
+        self.assertEqual(list(agent.at_work()), [])
+
+    def test_no_session(self) -> None:
+        """A lane that seeks one is left to go on with it."""
+        self.finder.gate = Deferred()
+        lane = FakeLane(Turn(requests=(request(),)))
+        agent = self.agent()
+        agent.work(lane)
+        agent.abort()
+        self.assertEqual((lane.reports, len(list(agent.at_work()))), ([], 1))
+
+
 class LaneTests(AgentCase):
     """A lane carries one request after the other over one session, and leaves nothing unreported."""
 

@@ -56,6 +56,21 @@ def job(name: str) -> Job:
     return Job(message=message(name), hop="smtp:example.com", retry=False, since=0.0)
 
 
+class LeftTests(SynchronousTestCase):
+    """A lane that nobody listens to any more is not heard."""
+
+    def test_not_heard(self) -> None:
+        """Neither what it reports nor that it is over."""
+        dispatcher = FakeDispatcher()
+        lane = QueueLane(SiteQueue(Site(name="example.com"), SITE_RULES, Clock()), dispatcher)
+        dispatcher.picks, dispatcher.requests = [job("Q1")], [request(ticket=1)]
+        Deferred.fromCoroutine(lane.next(None, 1))
+        lane.left = True
+        lane.report(report_of(request(ticket=1)))
+        lane.over("it was")
+        self.assertEqual((dispatcher.reports, dispatcher.ends), ([], []))
+
+
 class QueueLaneTests(SynchronousTestCase):
     """The queue's side of a lane gives jobs as requests and knows which are not reported yet."""
 

@@ -50,7 +50,10 @@ class ShutdownTests(SystemTestCase):
         self.assertEqual((sink.connections, sink.quits), (1, 1))
 
     def test_stalled_destination(self) -> None:
-        """A destination that does not answer delays the end no longer than shutdown_timeout; its mail is kept."""
+        """
+        A destination that does not answer delays the end no longer than shutdown_timeout; its mail is kept, and the log
+        says what is known of it.
+        """
         sink = self.destination(stalls=True)
         running = self.service(sink, shutdown_timeout="1s")
         sent = inject(running.start(), [letter("S1"), letter("S2")]).accepted
@@ -58,10 +61,33 @@ class ShutdownTests(SystemTestCase):
         running.send_signal(signal.SIGTERM)
         # smtp_data_done_timeout would be ten minutes.
         self.assertEqual(running.wait(30), 0)
+        told = running.maillog("status=deferred")
+        self.assertEqual(len(told), 2, running.log())
+        for line in told:
+            self.assertIn("ended with this service while sending end of data -- message may be sent more than", line)
+        for fault in ("Traceback", "not written", "cannot be recorded"):
+            self.assertNotIn(fault, running.printed())
         sink.manners.stalls = False
         running.start()
         self.arrived(sink, sent)
         self.empty(running)
+
+    def test_silent_destination(self) -> None:
+        """One that has not even greeted likewise: nothing was sent, so nothing has become of its mail."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            running = self.service(relayhost=f"[127.0.0.1]:{silent.getsockname()[1]}", shutdown_timeout="1s")
+            inject(running.start(), [letter("N1")])
+            connection, _ = silent.accept()
+            with connection:
+                running.send_signal(signal.SIGTERM)
+                self.assertEqual(running.wait(30), 0)
+        self.assertEqual(running.maillog("status="), [])
+        for fault in ("Traceback", "not written", "cannot be recorded"):
+            self.assertNotIn(fault, running.printed())
+        sink = self.destination()
+        running.configure(relayhost=sink.relayhost)
+        running.start()
+        until(lambda: len(sink.taken) == 1, running.log)
 
     def test_stalled_client(self) -> None:
         """A client in the middle of a message delays the end no longer than that either, idle ones not at all."""
