@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate, TLSVersion
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+_KEY = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KEY-----", re.DOTALL)
 
 
 def self_made(host: str, now: datetime) -> bytes:
@@ -47,11 +49,12 @@ def server_options(pem: bytes) -> CertificateOptions:
     What a TLS server needs, with sessions that can be resumed by ticket.
 
     @param pem: the key, the certificate, and the rest of its chain.
-    @raise ValueError: when there is no certificate in it.
+    @raise ValueError: when there is no certificate with its key in it.
     """
     blocks = _BLOCK.findall(pem)
     if not blocks:
         raise ValueError("no certificate found")
+    _check(pem, blocks)
     own = PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]  # Twisted has no types for it
     chain = [Certificate.loadPEM(block).original for block in blocks[1:]]
     return CertificateOptions(
@@ -64,12 +67,29 @@ def server_options(pem: bytes) -> CertificateOptions:
     )
 
 
+def _check(pem: bytes, blocks: list[bytes]) -> None:
+    """Find what OpenSSL would stumble over, in words that its user knows."""
+    try:
+        certificate, *_ = [x509.load_pem_x509_certificate(block) for block in blocks]
+    except ValueError as error:
+        raise ValueError("a certificate that cannot be read") from error
+    found = _KEY.search(pem)
+    if found is None:
+        raise ValueError("no key found")
+    try:
+        key = load_pem_private_key(found[0], None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("a key that cannot be read, or only with a password") from error
+    if key.public_key() != certificate.public_key():
+        raise ValueError("the key is not that of the certificate")
+
+
 def from_files(certificate: str, key: str) -> CertificateOptions:
     """
     @param certificate: path of the certificate and its chain, in PEM.
     @param key: path of the key; empty when it is in the same file.
     @raise OSError: when a file cannot be read.
-    @raise ValueError: when there is no certificate in it.
+    @raise ValueError: when there is no certificate with its key in them.
     """
     with open(certificate, "rb") as source:
         pem = source.read()

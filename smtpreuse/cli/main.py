@@ -15,6 +15,7 @@ from typing import Protocol
 
 from smtpreuse.cli.options import common_options
 from smtpreuse.errors import ConfigurationError, SmtpreuseError
+from smtpreuse.roles.descriptors import hold_standard_streams
 
 _MODULES = {
     "conf": "smtpreuse.cli.conf",
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     @return: the exit status.
     @raise SystemExit: with status 2 for a wrong usage, 0 after help.
     """
+    # What is printed where standard output is closed fails; it never goes to a file of ours.
+    hold_standard_streams(os.O_RDONLY)
     words = sys.argv[1:] if argv is None else list(argv)
     wanted = words[0] if words and words[0] in _MODULES else None
     arguments = _parser(wanted).parse_args(words)
@@ -74,8 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SmtpreuseError as error:
         print(f"smtpreuse: {error}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:
-        # The reader went away, as head does: nothing to say, and nothing more to be flushed at exit.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"smtpreuse: {error}", file=sys.stderr)
+        # The reader went away, as head does, or the disk is full: nothing more is to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 

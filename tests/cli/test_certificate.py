@@ -63,3 +63,17 @@ class FromFilesTests(SynchronousTestCase):
     def test_no_certificate(self) -> None:
         """A file without a certificate is refused."""
         self.assertRaises(ValueError, server_options, b"hello")
+
+    def test_unusable(self) -> None:
+        """What does not go together, or is damaged, is refused in words, and not in those of OpenSSL."""
+        key, begin, certificate = self_made("sink.test", NOW).partition(b"-----BEGIN CERTIFICATE-----")
+        other = self_made("other.test", NOW).partition(begin)[0]
+        for pem, expected in (
+            (other + begin + certificate, "the key is not that of the certificate"),
+            (begin + certificate, "no key found"),
+            (key.replace(b"M", b"N") + begin + certificate, "a key that cannot be read, or only with a password"),
+            (key + begin + certificate.replace(b"MII", b"NII", 1), "a certificate that cannot be read"),
+        ):
+            with self.assertRaises(ValueError) as caught:
+                server_options(pem)
+            self.assertEqual(str(caught.exception), expected)

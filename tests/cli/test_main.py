@@ -113,6 +113,18 @@ class MainTests(SynchronousTestCase):
         )
         self.assertEqual(self.run_child(program).stdout, "relayhost =\n[]\n")
 
+    def test_outputFull(self) -> None:
+        """
+        A standard output that takes nothing, or is closed, is a failure with one line that says so.
+        """
+        for redirection, reason in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+            ended = subprocess.run(
+                ["/bin/sh", "-c", f'exec "$0" -m smtpreuse.cli.main conf -d {redirection}', sys.executable],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            self.assertEqual(ended.returncode, 1)
+            self.assertRegex(ended.stderr, rf"^smtpreuse: \[Errno \d+\] {reason}\n$")
+
     def test_readerGone(self) -> None:
         """
         When the reader of its output goes away, the command ends with 1 and says nothing.
