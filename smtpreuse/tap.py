@@ -20,7 +20,10 @@ class Options(usage.Options):
     """What may stand behind C{twistd smtpreuse}."""
 
     synopsis = "[--config FILE] [--listen ENDPOINT]... [-o name=value]... [--json-log FILE|-] [--check]"
-    optFlags: ClassVar = [["check", None, "Check the configuration, say 'configuration ok', and end."]]
+    optFlags: ClassVar = [
+        ["check", None, "Check the configuration, say 'configuration ok', and end."],
+        ["end-with-stdin", None, "End when standard input does: a pipe from a program that is to take us with it."],
+    ]  # fmt: skip
     optParameters: ClassVar = [
         ["config", "c", None, "The main.cf (default: $SMTPREUSE_CONFIG, /etc/smtpreuse/main.cf, the defaults)."],
         ["json-log", None, None, "Write events to this file, one JSON object per line; - for standard output."],
@@ -72,7 +75,8 @@ def makeService(options: Options) -> IService:
     from smtpreuse.roles.lifecycle import DeliveryService
 
     # The parent is twistd's own options.
-    return DeliveryService(settings, daemonized=options.parent is not None and not options.parent["nodaemon"])
+    daemonized = options.parent is not None and not options.parent["nodaemon"]
+    return DeliveryService(settings, daemonized=daemonized, tethered=bool(options["end-with-stdin"]))
 
 
 def _opened(path: str) -> TextIO:

@@ -50,7 +50,7 @@ class ServiceProcess(ProcessProtocol):
         self._complaints = b""
         self._status: int | None = None
         self._ready: Deferred[None] = Deferred()
-        self._ended: Deferred[None] = Deferred()
+        self._ended: list[Deferred[None]] = []
 
     def start(self, reactor: IReactorProcess, options: list[str], directory: str) -> None:
         """
@@ -60,7 +60,8 @@ class ServiceProcess(ProcessProtocol):
         @param directory: to run in.
         """
         program = twistd()
-        command = [program, "-n", "--pidfile=", "smtpreuse", *options]
+        # Its standard input is a pipe of ours, which ends when we do, however that comes.
+        command = [program, "-n", "--pidfile=", "smtpreuse", "--end-with-stdin", *options]
         reactor.spawnProcess(self, program, command, env=dict(os.environ), path=directory)
 
     async def address(self) -> str:
@@ -86,10 +87,14 @@ class ServiceProcess(ProcessProtocol):
         """
         self._signal("TERM")
         killing = self._clock.callLater(STOP_LIMIT, self._signal, "KILL")
-        await self._ended
-        if killing.active():
-            killing.cancel()
-        assert self._status is not None
+        try:
+            while self._status is None:
+                waiting: Deferred[None] = Deferred()
+                self._ended.append(waiting)
+                await waiting
+        finally:
+            if killing.active():
+                killing.cancel()
         return self._status
 
     def outReceived(self, data: bytes) -> None:
@@ -110,7 +115,9 @@ class ServiceProcess(ProcessProtocol):
         self._status = -number if number is not None else status or 0
         if not self._ready.called:
             self._ready.callback(None)
-        self._ended.callback(None)
+        ended, self._ended = self._ended, []
+        for waiting in ended:
+            waiting.callback(None)
 
     def _ready_line(self) -> str | None:
         _, found, behind = self._printed.partition(READY)

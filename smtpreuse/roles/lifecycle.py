@@ -28,6 +28,7 @@ from smtpreuse.roles.assembly import House, IServiceReactor, assemble
 from smtpreuse.roles.configuration import endpoint
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
+from smtpreuse.roles.tether import Tether
 
 # How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
 _LAST_RECORDS = 2.0
@@ -41,12 +42,14 @@ class DeliveryService(Service):
     name = "smtpreuse"
     log = Logger()
 
-    def __init__(self, settings: Settings, *, daemonized: bool = False) -> None:
+    def __init__(self, settings: Settings, *, daemonized: bool = False, tethered: bool = False) -> None:
         """
         @param daemonized: whether twistd puts us into the background, where standard error leads nowhere.
+        @param tethered: whether to end when standard input does.
         """
         self._settings = settings
         self._daemonized = daemonized
+        self._tethered = tethered
         alsoProvides(global_reactor, IServiceReactor)
         self._reactor = IServiceReactor(global_reactor)
         self._house: House | None = None
@@ -112,6 +115,8 @@ class DeliveryService(Service):
     def _running(self, house: House, opening: Deferred[None], problems: list[BaseException]) -> None:
         # twistd ends by the signal that stopped its reactor; a service that was told to end, and did, exits with 0.
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._terminated))
+        if self._tethered:
+            Tether(self._reactor, self._terminated).watch()
         Deferred.fromCoroutine(self._begin(house, opening, problems)).addErrback(self._cannot)
 
     def _terminated(self) -> None:

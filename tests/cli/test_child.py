@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.task import Clock
@@ -16,6 +16,8 @@ from zope.interface import implementer
 
 from smtpreuse.cli.child import START_LIMIT, STOP_LIMIT, ServiceProcess, twistd
 from smtpreuse.errors import SmtpreuseError
+
+CONFIG = ["--config", "main.cf"]
 
 
 @implementer(IProcessTransport)
@@ -71,7 +73,7 @@ class ServiceProcessTests(SynchronousTestCase):
         self.clock = Clock()
         self.spawner = Spawner()
         self.service = ServiceProcess(self.clock)
-        self.service.start(self.spawner, ["--config", "main.cf"], "/somewhere")
+        self.service.start(self.spawner, CONFIG, "/somewhere")
 
     def address(self) -> Deferred[str]:
         """Wait for it."""
@@ -84,7 +86,7 @@ class ServiceProcessTests(SynchronousTestCase):
 
     def test_command(self) -> None:
         """It is started as the README says."""
-        self.assertEqual(self.spawner.command, [twistd(), "-n", "--pidfile=", "smtpreuse", "--config", "main.cf"])
+        self.assertEqual(self.spawner.command, [twistd(), "-n", "--pidfile=", "smtpreuse", "--end-with-stdin", *CONFIG])
         self.assertEqual(self.spawner.directory, "/somewhere")
 
     def test_ready(self) -> None:
@@ -144,3 +146,14 @@ class ServiceProcessTests(SynchronousTestCase):
         self.end(ProcessTerminated(exitCode=3))
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.service.stop())), 3)
         self.assertEqual(self.spawner.process.signals, [])
+
+    def test_told_twice(self) -> None:
+        """Who gives up waiting for the end may wait again."""
+        first = Deferred.fromCoroutine(self.service.stop())
+        first.addErrback(lambda failure: failure.trap(CancelledError))
+        first.cancel()
+        second = Deferred.fromCoroutine(self.service.stop())
+        self.assertNoResult(second)
+        self.end(ProcessDone(0))
+        self.assertEqual(self.successResultOf(second), 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
