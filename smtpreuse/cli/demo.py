@@ -26,11 +26,11 @@ from smtpreuse.cli.child import ServiceProcess
 from smtpreuse.cli.destination import Destination
 from smtpreuse.cli.habits import Demand, Habits
 from smtpreuse.cli.injection import Injection, Mailing
+from smtpreuse.cli.options import check_given, positive
 from smtpreuse.cli.program import IProgramReactor, run
 from smtpreuse.cli.progress import Progress
 from smtpreuse.cli.sink import address_text
-from smtpreuse.cli.source import positive
-from smtpreuse.errors import SmtpreuseError
+from smtpreuse.roles.configuration import startable_settings
 
 CONFIGURATION = """\
 # What the demonstration ran with.
@@ -78,6 +78,10 @@ class Arrival:
         self.last = clock.seconds()
         destination.on_message = self._came
 
+    def expect(self, total: int) -> None:
+        """No more than so many are on their way."""
+        self._total = total
+
     async def wait(self) -> None:
         """Until all are there, or none came for L{STALL_LIMIT} seconds."""
         self.last = self._clock.seconds()
@@ -113,11 +117,14 @@ class Demo:
         """
         Do it all.
 
+        @raise ConfigurationError: when what C{-o} sets is wrong.
         @raise SmtpreuseError: when the service does not start.
         """
         wanted: int = self._arguments.messages
-        began, ended = await self._deliver(wanted)
-        await self.clear()
+        try:
+            began, ended = await self._deliver(wanted)
+        finally:
+            await self._clear()
         tally = self._destination.tally
         delivered = tally.messages - tally.doubled
         seconds = ended - began
@@ -133,11 +140,14 @@ class Demo:
             messages_per_second=round(delivered / seconds, 1) if seconds > 0 else 0.0,
         )
 
-    async def clear(self) -> None:
+    async def _clear(self) -> None:
         """End the service and leave nothing behind but what was asked to be kept."""
         if self._running:
-            self._running = False
-            await self._service.stop()
+            try:
+                await self._service.stop()
+            except CancelledError:
+                # A signal came while it was ending: it has to be gone all the same.
+                await self._service.stop()
         if self._arguments.keep:
             print(f"kept: {self._directory}", file=sys.stderr)
         else:
@@ -160,22 +170,24 @@ class Demo:
         progress = Progress(sys.stderr, wanted, "delivered")
         arrival = Arrival(self._reactor, self._destination, progress, wanted)
         began = self._reactor.seconds()
-        sending = Deferred.fromCoroutine(self._send(injection))
+        sending = Deferred.fromCoroutine(self._send(injection, arrival))
         await arrival.wait()
         sending.cancel()
-        if injection.problem:
-            print(f"demo: while sending to the service: {injection.problem}", file=sys.stderr)
+        for complaint in injection.complaints():
+            print(f"demo: while sending to the service: {complaint}", file=sys.stderr)
         return began, arrival.last
 
-    async def _send(self, injection: Injection) -> None:
+    async def _send(self, injection: Injection, arrival: Arrival) -> None:
         # The last message may have arrived before the service's last reply is here, or some may never come.
         with suppress(CancelledError):
-            await injection.send(self._arguments.connections)
+            count = await injection.send(self._arguments.connections)
+            arrival.expect(count.accepted + count.unknown)
 
     async def _start(self, relay: str) -> str:
         configuration = os.path.join(self._directory, "main.cf")
         with open(configuration, "w") as file:
             file.write(CONFIGURATION.format(relay="[{}]:{}".format(*relay.split(":"))))
+        startable_settings(configuration, self._arguments.overrides)
         options = ["--config", configuration, "--listen", "tcp:0:interface=127.0.0.1"]
         for override in self._arguments.overrides:
             options += ["-o", override]
@@ -198,19 +210,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
 
 def command(arguments: argparse.Namespace) -> int:
     """Run it."""
+    check_given(arguments)
     return run(partial(demonstrate, arguments))
 
 
 async def demonstrate(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
     """Show it, and print what came of it; the status is 1 when a message is missing or doubled."""
-    demo = Demo(arguments, reactor)
-    interrupted = reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(demo.clear()))
-    try:
-        report = await demo.show()
-    except SmtpreuseError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    reactor.removeSystemEventTrigger(interrupted)
+    report = await Demo(arguments, reactor).show()
     print(msgspec.json.encode(asdict(report)).decode() if arguments.json else table(report))
     return 0 if report.good else 1
 

@@ -74,11 +74,13 @@ class Count:
 
     @ivar sent: messages whose content went out whole.
     @ivar rejected: messages that the server refused, whatever the stage.
+    @ivar unknown: messages whose content went out whole, and that have no answer yet.
     """
 
     sent: int = 0
     accepted: int = 0
     rejected: int = 0
+    unknown: int = 0
 
 
 class Conversation(Protocol):
@@ -151,6 +153,8 @@ class Injection:
     """
     A mailing under way.
 
+    @ivar problem: why a connection failed, the last one that did; or empty.
+    @ivar refusal: the first reply that refused a message, or empty.
     @ivar on_accepted: called after each message that the server took.
     """
 
@@ -161,7 +165,13 @@ class Injection:
         self._todo = deque(range(mailing.messages))
         self.count = Count()
         self.problem = ""
+        self.refusal = ""
         self.on_accepted: Callable[[], None] | None = None
+
+    def complaints(self) -> list[str]:
+        """What went wrong, for people."""
+        refused = f"a message was refused: {self.refusal}" if self.refusal else ""
+        return [complaint for complaint in (refused, self.problem) if complaint]
 
     async def send(self, connections: int) -> Count:
         """
@@ -181,7 +191,7 @@ class Injection:
             before = self.count.accepted + self.count.rejected
             try:
                 conversation = await self._connect()
-            except ConnectError as error:
+            except (ConnectError, OSError, ValueError) as error:  # no such host, or a name that none has
                 self.problem = str(error)
                 return
             try:
@@ -222,37 +232,44 @@ class Injection:
         commands = [b"MAIL FROM:<%s>\r\n" % self._mailing.sender.encode()]
         commands += [b"RCPT TO:<%s>\r\n" % recipient.encode() for recipient in self._mailing.envelope(number)]
         try:
-            codes = await self._exchange(conversation, [*commands, b"DATA\r\n"], pipelining)
+            replies = await self._exchange(conversation, [*commands, b"DATA\r\n"], pipelining)
         except SessionLost:
             self._todo.appendleft(number)
             raise
-        if codes[-1] != 354:
-            if 421 in codes:
+        if replies[-1].code != 354:
+            if any(reply.code == 421 for reply in replies):
                 self._todo.appendleft(number)
                 return False
-            self.count.rejected += 1
+            # The one that says why: those behind it only say that it is not their turn.
+            self._refused(next(reply for reply in replies if reply.code >= 400))
             conversation.send(b"RSET\r\n")
             return (await conversation.reply()).code == 250
         conversation.send(self._mailing.content(number) + b".\r\n")
         self.count.sent += 1
-        code = (await conversation.reply()).code
-        if code == 250:
+        self.count.unknown += 1
+        reply = await conversation.reply()
+        self.count.unknown -= 1
+        if reply.code == 250:
             self.count.accepted += 1
             if self.on_accepted is not None:
                 self.on_accepted()
         else:
-            self.count.rejected += 1
-        return code != 421
+            self._refused(reply)
+        return reply.code != 421
 
-    async def _exchange(self, conversation: Conversation, commands: list[bytes], together: bool) -> list[int]:
-        """The codes of the replies to these commands; commands behind a 421 are not sent where they go one by one."""
-        codes: list[int] = []
+    def _refused(self, reply: Reply) -> None:
+        self.count.rejected += 1
+        self.refusal = self.refusal or f"{reply.code} {' '.join(reply.lines)}"
+
+    async def _exchange(self, conversation: Conversation, commands: list[bytes], together: bool) -> list[Reply]:
+        """The replies to these commands; commands behind a 421 are not sent where they go one by one."""
+        replies: list[Reply] = []
         if together:
             conversation.send(b"".join(commands))
         for command in commands:
             if not together:
                 conversation.send(command)
-            codes.append((await conversation.reply()).code)
-            if codes[-1] == 421:
+            replies.append(await conversation.reply())
+            if replies[-1].code == 421:
                 break
-        return codes
+        return replies

@@ -5,7 +5,9 @@ Options that every subcommand has, and the settings that follow from them.
 from __future__ import annotations
 
 import argparse
+import os
 
+from smtpreuse.config.kinds import LONGEST
 from smtpreuse.config.load import read_settings
 from smtpreuse.config.settings import Settings
 
@@ -23,6 +25,40 @@ def common_options() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", action="store_true", help="write JSON, one object per line")
     return common
+
+
+def check_given(arguments: argparse.Namespace) -> None:
+    """
+    For a subcommand that works without settings: what C{--config} and C{-o} name has to be right all the same.
+
+    @raise ConfigurationError: with all errors at once.
+    """
+    if arguments.config or arguments.overrides:
+        read_settings(arguments.config or os.devnull, arguments.overrides)
+
+
+def positive(text: str) -> int:
+    """A number of at least 1, from the command line."""
+    return _at_least(1, int(text))
+
+
+def natural(text: str) -> int:
+    """A number of at least 0, from the command line."""
+    return _at_least(0, int(text))
+
+
+def seconds(text: str) -> float:
+    """A time span, from the command line."""
+    span = float(text)
+    if not 0 <= span <= LONGEST:
+        raise argparse.ArgumentTypeError(f"it must be from 0 to {LONGEST:.0f}")
+    return span
+
+
+def _at_least(least: int, number: int) -> int:
+    if number < least:
+        raise argparse.ArgumentTypeError(f"it must be at least {least}")
+    return number
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:

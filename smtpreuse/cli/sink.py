@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
@@ -23,6 +24,7 @@ from twisted.internet.ssl import CertificateOptions
 from smtpreuse.cli.certificate import from_files, made_now
 from smtpreuse.cli.destination import Destination
 from smtpreuse.cli.habits import Demand, Habits
+from smtpreuse.cli.options import check_given, natural, seconds
 from smtpreuse.cli.program import IProgramReactor, run
 
 
@@ -40,19 +42,22 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
     parser.add_argument("--key", default="", metavar="FILE", help="in PEM; without it the key is in the file of --cert")
     parser.add_argument(
         "--delay",
-        type=float,
+        type=seconds,
         default=0.0,
         metavar="SECONDS",
         help="hold each group of replies back, as a long way would",
     )
-    parser.add_argument("--max-connections", type=int, default=0, metavar="N", help="at a time; 421 to those beyond")
-    parser.add_argument("--messages-per-connection", type=int, default=0, metavar="N", help="421 to the next MAIL")
+    parser.add_argument(
+        "--max-connections", type=natural, default=0, metavar="N", help="at a time; 421 to those beyond"
+    )
+    parser.add_argument("--messages-per-connection", type=natural, default=0, metavar="N", help="421 to the next MAIL")
     parser.add_argument("--capture", default="", metavar="DIR", help="keep each message: N.eml, its envelope in N.json")
     parser.set_defaults(run=command)
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Run it."""
+    check_given(arguments)
     return run(partial(serve, arguments))
 
 
@@ -71,20 +76,24 @@ async def serve(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
         destination = Destination(reactor, habits, certificate_for(habits, arguments.cert, arguments.key))
         endpoint = serverFromString(reactor, arguments.listen)
         port = await endpoint.listen(destination)
-    except (CannotListenError, OSError, ValueError) as error:
+    except (CannotListenError, OSError, OverflowError, ValueError) as error:
         print(f"sink: {error}", file=sys.stderr)
         return 1
     _print({"listening": address_text(port.getHost())})
 
     def report() -> None:
-        _print(destination.tally.counts())
+        try:
+            _print(destination.tally.counts())
+        except OSError as error:
+            print(f"sink: standard output does not take the counts: {error}", file=sys.stderr)
 
     def report_soon(number: int, frame: FrameType | None) -> None:
         reactor.callFromThread(report)
 
     signal.signal(signal.SIGUSR1, report_soon)
-    reactor.addSystemEventTrigger("before", "shutdown", report)
-    await Deferred()
+    with suppress(CancelledError):  # by a signal, which is how a server ends
+        await Deferred()
+    report()
     return 0
 
 
@@ -93,7 +102,7 @@ def certificate_for(habits: Habits, certificate: str, key: str) -> CertificateOp
     What the destination is to show at STARTTLS, L{None} where it does not offer it.
 
     @raise OSError: when a file cannot be read.
-    @raise ValueError: when there is no certificate in it.
+    @raise ValueError: when there is no certificate with its key in them.
     """
     if habits.demand is Demand.OFF:
         return None

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from functools import partial
 from secrets import token_hex
 
 import msgspec
 from attrs import asdict, frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from smtpreuse.cli.injection import Injection, Mailing
+from smtpreuse.cli.options import check_given, positive
 from smtpreuse.cli.program import IProgramReactor, run
 
 
@@ -54,11 +58,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common:
 
 def command(arguments: argparse.Namespace) -> int:
     """Run it."""
+    check_given(arguments)
     return run(partial(send, arguments))
 
 
 async def send(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
-    """Send the mail that was asked for; the status is 0 when every message was accepted."""
+    """Send the mail that was asked for; the status is 0 when every message was accepted. A signal ends it sooner."""
     mailing = Mailing(
         run=token_hex(8),
         messages=arguments.messages,
@@ -70,7 +75,9 @@ async def send(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
     endpoint = _endpoint(arguments.server, reactor)
     injection = Injection(reactor, endpoint, mailing)
     began = reactor.seconds()
-    count = await injection.send(arguments.connections)
+    with suppress(CancelledError, ConnectingCancelledError):  # by a signal: what was done so far is told
+        await injection.send(arguments.connections)
+    count = injection.count
     seconds = reactor.seconds() - began
     result = Result(
         sent=count.sent,
@@ -80,8 +87,8 @@ async def send(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
         messages_per_second=round(count.accepted / seconds, 1) if seconds > 0 else 0.0,
         began=began,
     )
-    if injection.problem:
-        print(f"source: {injection.problem}", file=sys.stderr)
+    for complaint in injection.complaints():
+        print(f"source: {complaint}", file=sys.stderr)
     print(msgspec.json.encode(asdict(result)).decode() if arguments.json else _sentence(result))
     return 0 if count.accepted == mailing.messages else 1
 
@@ -103,11 +110,3 @@ def _server(text: str) -> str:
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return text
-
-
-def positive(text: str) -> int:
-    """A number of at least 1, from the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return number

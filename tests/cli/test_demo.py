@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpreuse.cli.demo import STALL_LIMIT, Arrival, Demo, Report, table
 from smtpreuse.cli.destination import Destination
 from smtpreuse.cli.habits import Demand, Habits
+from smtpreuse.cli.injection import Count
 from smtpreuse.cli.progress import Progress
 
 GOOD = Report(
@@ -80,6 +81,13 @@ class ArrivalTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertNoResult(self.waiting)
 
+    def test_fewer(self) -> None:
+        """What is known not to come is not waited for."""
+        self.arrive(b"1")
+        self.arrival.expect(1)
+        self.clock.advance(0.2)
+        self.successResultOf(self.waiting)
+
     def test_stalled(self) -> None:
         """When nothing comes any more, the rest is missing."""
         self.arrive(b"1")
@@ -96,6 +104,23 @@ class Unfinished:
         await Deferred()
 
 
+class Finished:
+    """An injection of which two messages were taken, one was not answered, and the rest refused."""
+
+    async def send(self, connections: int) -> Count:
+        return Count(sent=3, accepted=2, rejected=7, unknown=1)
+
+
+class Expectation:
+    """An arrival that is told how much to expect."""
+
+    def __init__(self) -> None:
+        self.expected: list[int] = []
+
+    def expect(self, total: int) -> None:
+        self.expected.append(total)
+
+
 class SendingTests(SynchronousTestCase):
     """The demonstration is over when the last message has arrived, wherever the sending is then."""
 
@@ -103,6 +128,14 @@ class SendingTests(SynchronousTestCase):
         """Sending that is given up is no error."""
         demo = Demo.__new__(Demo)
         demo._arguments = Namespace(connections=1)
-        sending = Deferred.fromCoroutine(demo._send(Unfinished()))
+        sending = Deferred.fromCoroutine(demo._send(Unfinished(), Expectation()))
         sending.cancel()
         self.assertIsNone(self.successResultOf(sending))
+
+    def test_refused(self) -> None:
+        """Only what was taken, or may have been, is waited for."""
+        demo = Demo.__new__(Demo)
+        demo._arguments = Namespace(connections=1)
+        expectation = Expectation()
+        self.successResultOf(Deferred.fromCoroutine(demo._send(Finished(), expectation)))
+        self.assertEqual(expectation.expected, [3])

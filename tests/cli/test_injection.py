@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
@@ -183,6 +183,14 @@ class InjectionTests(SynchronousTestCase):
         count, _ = self.inject(Endpoint([*HELLO, "250 ok", "250 ok", "354 go", "452 full", *GOOD, "221 bye"]))
         self.assertEqual(count, Count(sent=2, accepted=1, rejected=1))
 
+    def test_reason(self) -> None:
+        """The first refusal is kept in its server's words, and not what a later command was answered because of it."""
+        envelope: list[str | None] = ["250 ok", "550-5.7.1 not\r\n550 5.7.1 you", "503 nobody", "250 reset"]
+        injection = Injection(self.clock, Endpoint([*HELLO, *envelope, *GOOD[:3], "452 full", "221 bye"]), MAILING)
+        self.successResultOf(Deferred.fromCoroutine(injection.send(1)))
+        self.assertEqual(injection.count.rejected, 2)
+        self.assertEqual(injection.complaints(), ["a message was refused: 550 5.7.1 not 5.7.1 you"])
+
     def test_enough_on_this_connection(self) -> None:
         """A message whose envelope was answered 421 goes over the next connection."""
         endpoint = Endpoint([*HELLO, *GOOD, "421 enough"], [*HELLO, *GOOD, "221 bye"])
@@ -206,7 +214,7 @@ class InjectionTests(SynchronousTestCase):
         """What became of a message is unknown when the connection ended behind its content: it is not sent again."""
         endpoint = Endpoint([*HELLO, *GOOD[:3], None], [*HELLO, *GOOD, "221 bye"])
         count, _ = self.inject(endpoint)
-        self.assertEqual(count, Count(sent=2, accepted=1))
+        self.assertEqual(count, Count(sent=2, accepted=1, unknown=1))
 
     def test_not_welcome(self) -> None:
         """A server that turns away one connection after the other is given up."""
@@ -220,6 +228,15 @@ class InjectionTests(SynchronousTestCase):
         count, problem = self.inject(Endpoint())
         self.assertEqual(count, Count())
         self.assertIn("refused", problem)
+
+    def test_no_such_host(self) -> None:
+        """A name that leads nowhere ends it too, and so does one that no host can have."""
+        for error in (DNSLookupError("no such host"), ValueError("no name")):
+            endpoint = Endpoint()
+            endpoint.connect = lambda factory, error=error: fail(error)  # type: ignore[method-assign]
+            count, problem = self.inject(endpoint)
+            self.assertEqual(count, Count())
+            self.assertIn("no", problem)
 
     def test_nonsense(self) -> None:
         """A server that does not speak SMTP is not believed."""

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpreuse.cli import sink
 from smtpreuse.cli.habits import Demand, Habits
 from smtpreuse.cli.options import common_options
+from smtpreuse.errors import ConfigurationError
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -42,6 +43,21 @@ class ArgumentTests(SynchronousTestCase):
         with redirect_stderr(StringIO()) as said:
             self.assertRaises(SystemExit, parsed, "--tls", "maybe")
         self.assertIn("required", said.getvalue())
+
+    def test_numbers(self) -> None:
+        """What cannot be a delay or a limit is a wrong usage."""
+        for words in (
+            ("--delay", "-1"), ("--delay", "nan"), ("--delay", "inf"), ("--delay", "x"), ("--max-connections", "-1"),
+            ("--messages-per-connection", "-2"), ("--max-connections", "1.5"),
+        ):  # fmt: skip
+            with redirect_stderr(StringIO()), self.assertRaises(SystemExit) as caught:
+                parsed(*words)
+            self.assertEqual(caught.exception.code, 2)
+
+    def test_configuration(self) -> None:
+        """It needs no configuration, but one that is named has to be right."""
+        for words in (("--config", "/nowhere/main.cf"), ("-o", "nosuch=1")):
+            self.assertRaises(ConfigurationError, sink.command, parsed(*words))
 
 
 class CertificateTests(SynchronousTestCase):

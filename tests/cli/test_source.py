@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.cli import source
 from smtpreuse.cli.options import common_options
+from smtpreuse.errors import ConfigurationError
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -45,3 +46,8 @@ class ArgumentTests(SynchronousTestCase):
         with redirect_stderr(StringIO()) as said:
             self.assertRaises(SystemExit, parsed, "localhost:25", "--messages", "0")
         self.assertIn("at least 1", said.getvalue())
+
+    def test_configuration(self) -> None:
+        """It needs no configuration, but one that is named has to be right."""
+        for words in (("--config", "/nowhere/main.cf"), ("-o", "nosuch=1")):
+            self.assertRaises(ConfigurationError, source.command, parsed("localhost:25", *words))

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests.service import environment, until
 
 LIMIT = 120
 
@@ -21,16 +24,19 @@ class DemoTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.temporary = Path(self.mktemp()).absolute()
         self.temporary.mkdir()
+        # Short: a UNIX socket lies in it, and trial's own directories are deep.
+        self.short = f"/tmp/demo-{os.getpid()}"
+        os.symlink(self.temporary, self.short)
+        self.addCleanup(os.unlink, self.short)
 
     def demo(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run it, with a directory for temporary files of its own."""
         command = [sys.executable, "-m", "smtpreuse.cli.main", "demo", *words]
-        # Short: a UNIX socket lies in it, and trial's own directories are deep.
-        short = f"/tmp/demo-{os.getpid()}"
-        os.symlink(self.temporary, short)
-        self.addCleanup(os.unlink, short)
-        environment = {**os.environ, "TMPDIR": short}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
+        return subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=LIMIT)
+
+    def environment(self) -> dict[str, str]:
+        """What it runs in; twistd finds what this process finds."""
+        return {**environment(), "TMPDIR": self.short}
 
     def test_json(self) -> None:
         """All messages arrive once, over fewer connections than messages, each with one handshake."""
@@ -73,8 +79,58 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual((shown["delivered"], shown["connections"]), (10, 10))
 
     def test_bad_configuration(self) -> None:
-        """A service that does not start is an error with its reason."""
-        ended = self.demo("-o", "smtp_tls_security_level=perhaps")
-        self.assertEqual((ended.returncode, ended.stdout), (1, ""))
-        self.assertIn("smtp_tls_security_level", ended.stderr)
-        self.assertEqual(list(self.temporary.iterdir()), [])
+        """What C{-o} or C{--config} names is looked at before anything begins; the reason is said."""
+        for words, name in (
+            (("-o", "smtp_tls_security_level=perhaps"), "smtp_tls_security_level"),
+            (("-o", "nosuch=1"), "nosuch"),
+            (("-o", "listen=tcp:99999"), "listen"),
+            (("--config", "/nonexistent"), "/nonexistent"),
+        ):
+            ended = self.demo("--messages", "1", *words)
+            self.assertEqual((ended.returncode, ended.stdout), (78, ""), ended.stderr)
+            self.assertIn(name, ended.stderr)
+            self.assertEqual(list(self.temporary.iterdir()), [])
+
+    def test_refused(self) -> None:
+        """When the service takes no mail the first reply that said so is shown, and nothing is waited for."""
+        ended = self.demo("--messages", "3", "--json", "-o", "mynetworks=192.0.2.0/24")
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("demo: while sending to the service: a message was refused: 554 5.7.1 ", ended.stderr)
+        self.assertEqual(json.loads(ended.stdout)["missing"], 3)
+
+    def begun(self) -> tuple[subprocess.Popen[str], int]:
+        """One that has much to do, and the process of its service, which has begun."""
+        command = [sys.executable, "-m", "smtpreuse.cli.main", "demo", "--messages", "1000000"]
+        process = subprocess.Popen(
+            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.addCleanup(process.communicate)
+        until(lambda: list(self.temporary.glob("*/spool/queue.db-wal")) != [], lambda: "no service has begun")
+        (lock,) = self.temporary.glob("*/spool/lock")
+        until(lambda: lock.read_text() != "", lambda: "no service has begun")
+        return process, int(lock.read_text())
+
+    def test_interrupted(self) -> None:
+        """A signal, a closed terminal's too, ends it with its service and without a trace; that is no success."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process, service = self.begun()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=LIMIT)
+            self.assertEqual((process.returncode, said), (1, ""))
+            self.assertRaises(ProcessLookupError, os.kill, service, 0)
+            self.assertEqual(list(self.temporary.iterdir()), [])
+
+    def test_killed(self) -> None:
+        """Its service ends even with a demonstration that cannot say anything any more."""
+        process, service = self.begun()
+        process.kill()
+        process.communicate()
+
+        def gone() -> bool:
+            try:
+                os.kill(service, 0)
+            except ProcessLookupError:
+                return True
+            return Path(f"/proc/{service}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+        until(gone, lambda: "the service goes on")

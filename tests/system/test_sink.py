@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
@@ -117,6 +118,24 @@ class SinkTests(SinkTestCase):
         self.assertEqual((ended.returncode, ended.stdout), (1, ""))
         self.assertTrue(ended.stderr.startswith("sink: "), ended.stderr)
 
+    def test_cannot_be(self) -> None:
+        """So is one that there cannot be, and a certificate that is none: each in one line."""
+        garbage = self.mktemp()
+        with open(garbage, "w") as file:
+            file.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        for words in (("--listen", "tcp:99999"), ("--listen", "nowhere:1"), ("--cert", garbage)):
+            ended = subprocess.run(smtpreuse("sink", *words), capture_output=True, text=True, timeout=LIMIT)
+            self.assertEqual((ended.returncode, ended.stdout), (1, ""))
+            self.assertRegex(ended.stderr, r"^sink: .*\n$")
+
+    def test_reader_gone(self) -> None:
+        """When nobody reads where it listens there is no use in it."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer) as output:
+            ended = subprocess.run(smtpreuse("sink"), stdout=output, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+        self.assertEqual((ended.returncode, ended.stderr), (1, ""))
+
 
 class SourceTests(SinkTestCase):
     """A source sends what it was asked to send."""
@@ -148,6 +167,25 @@ class SourceTests(SinkTestCase):
         ended = self.source(self.address(self.sink("--tls", "required")), "--messages", "2", "--json")
         self.assertEqual(ended.returncode, 1)
         self.assertEqual(json.loads(ended.stdout)["rejected"], 2)
+
+    def test_interrupted(self) -> None:
+        """A signal ends it: it tells what it did so far, and that was not all."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            words = smtpreuse("source", f"127.0.0.1:{silent.getsockname()[1]}", "--json")
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGTERM)
+                out, err = process.communicate(timeout=LIMIT)
+        self.assertEqual((process.returncode, err), (1, ""))
+        shown = json.loads(out)
+        self.assertEqual((shown["sent"], shown["accepted"], shown["rejected"]), (0, 0, 0))
+
+    def test_no_such_host(self) -> None:
+        """A host that there is not is told in one line."""
+        ended = self.source("nowhere.invalid:25", "--json")
+        self.assertEqual(ended.returncode, 1)
+        self.assertRegex(ended.stderr, r"^source: .*\n$")
 
     def test_nobody_there(self) -> None:
         """When nobody listens the reason is said."""
