@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
@@ -60,13 +60,16 @@ def read(assignments: Iterable[Assignment], *, directory: str, current: str, sys
     @param system_name: finds out the name of this host; called only when C{myhostname} is not set.
     """
     given = {assignment.name: _anchored(assignment, current) for assignment in assignments}
-    problems = [*_strangers(given)]
+    own = _own(given)
+    problems = [*_strangers(given, own)]
     texts = {parameter.name: parameter.default for parameter in PARAMETERS if not parameter.computed}
     texts |= {name: assignment.value for name, assignment in given.items()}
     texts = _with_names(texts, system_name)
     evaluation = _Evaluation(Definitions(texts), given, directory, current)
     for parameter in PARAMETERS:
         evaluation.take(parameter)
+    for name in own:
+        evaluation.try_out(given[name])
     return Reading(
         values=evaluation.values,
         texts=evaluation.texts,
@@ -82,7 +85,7 @@ class _Evaluation:
     Goes through the parameters.
 
     @ivar consequences: problems of defaults; they come from a problem of a parameter that the default mentions, and
-        are told only where there is no such problem.
+        are told only where there is no such problem. So are those of names that are no parameters.
     """
 
     definitions: Definitions
@@ -112,6 +115,14 @@ class _Evaluation:
             self.values[parameter.name] = parameter.kind.parse(text, directory)
 
 
+    def try_out(self, assignment: Assignment) -> None:
+        """A name of the administrator's own has to be right even where no value comes to use it."""
+        try:
+            self.definitions.value(assignment.name)
+        except BadValue as error:
+            self.consequences.extend(f"{assignment.origin}: {assignment.name}: {what}" for what in error.problems)
+
+
 def _anchored(assignment: Assignment, current: str) -> Assignment:
     """A file name of the command line is made absolute at once: others may refer to it by C{$name}."""
     parameter = BY_NAME.get(assignment.name)
@@ -121,9 +132,22 @@ def _anchored(assignment: Assignment, current: str) -> Assignment:
     return evolve(assignment, value=os.path.join(current.replace("$", "$$"), assignment.value))
 
 
-def _strangers(given: Mapping[str, Assignment]) -> Iterable[str]:
-    """Problems of names that are in no table; those that another value refers to are the administrator's own."""
-    own = set().union(*(references(assignment.value) for assignment in given.values()))
+def _own(given: Mapping[str, Assignment]) -> list[str]:
+    """
+    The administrator's own names: those that a parameter's value refers to, directly or through others of them. One
+    that only itself or its like refer to does nothing, and may well be a parameter's name with an error in it.
+    """
+    reached: set[str] = set()
+    ahead = [name for name in given if name in BY_NAME]
+    while ahead:
+        found = references(given[ahead.pop()].value) - reached
+        reached |= found
+        ahead += [name for name in found if name in given and name not in BY_NAME]
+    return [name for name in given if name in reached and name not in BY_NAME]
+
+
+def _strangers(given: Mapping[str, Assignment], own: Container[str]) -> Iterable[str]:
+    """Problems of names that are in no table, and not the administrator's own."""
     for name, assignment in given.items():
         if name in BY_NAME:
             continue

@@ -282,6 +282,38 @@ class ReadTests(SynchronousTestCase):
         settings = self.read("our_net = 192.0.2.0/24\nmynetworks = 127.0.0.1, $our_net\n")
         self.assertTrue(settings.mynetworks.contains("192.0.2.9"))
 
+    def test_ownNamesThroughOthers(self) -> None:
+        """
+        Also where another name of that kind refers to it; what no parameter's value leads to does nothing, and is
+        unknown: a typing error, though it mentions a name that there is.
+        """
+        settings = self.read("a = 192.0.2.0/24\nb = $a\nmynetworks = $b\n")
+        self.assertTrue(settings.mynetworks.contains("192.0.2.9"))
+        self.assertEqual(
+            self.problems("mynetwork = 192.0.2.0/24 $mynetwork\na = $b\nb = $a\n"),
+            [
+                "main.cf:1: mynetwork: unknown parameter: 192.0.2.0/24 $mynetwork (did you mean mynetworks?)",
+                "main.cf:2: a: unknown parameter: $b",
+                "main.cf:3: b: unknown parameter: $a",
+            ],
+        )
+
+    def test_ownNamesUnused(self) -> None:
+        """
+        One that is wrong is an error even where the value that mentions it has no use for it now.
+        """
+        self.assertEqual(
+            self.problems("relayhost = ${soft_bounce:$a}\na = $b\nb = $a\n"),
+            [
+                "main.cf:2: a: its $names lead in a circle: a -> b -> a",
+                "main.cf:3: b: its $names lead in a circle: b -> a -> b",
+            ],
+        )
+        self.assertEqual(
+            self.problems("relayhost = $a\na = $b\n"),
+            ["main.cf:1: relayhost: refers to a name that is not defined: $b"],
+        )
+
     def test_checks(self) -> None:
         """
         Others may look at the whole, and their problems are told with the rest.
