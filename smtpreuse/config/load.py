@@ -86,7 +86,7 @@ def _settled(reading: Reading, file: str | None, problems: list[str], checks: Se
 
 def _read_file(path: str) -> tuple[list[Assignment], list[str]]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return parse(file.read(), path)
     except OSError as error:
         return [], [f"{path}: cannot be read ({error.strerror})"]

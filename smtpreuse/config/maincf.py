@@ -18,6 +18,9 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|[({]?\s*(?P<name>[A-Za-z0-9_]+))")
 _CLOSING = {"{": "}", "(": ")"}
 
+WHITE_SPACE = " \t\n\r\v\f"
+"""What isspace(3) has for it in every locale; other blanks are letters like any other, as in Postfix."""
+
 COMMAND_LINE = "command line"
 """The origin of an assignment that stands in no file."""
 
@@ -46,13 +49,13 @@ def logical_lines(text: str) -> tuple[list[tuple[int, str]], list[int]]:
     lines: list[tuple[int, str]] = []
     lost: list[int] = []
     for number, line in enumerate(text.split("\n"), 1):
-        visible = line.strip()
+        visible = line.strip(WHITE_SPACE)
         if not visible or visible.startswith("#"):
             continue
-        if not line[0].isspace():
-            lines.append((number, line.rstrip()))
+        if line[0] not in WHITE_SPACE:
+            lines.append((number, line.rstrip(WHITE_SPACE)))
         elif lines:
-            lines[-1] = (lines[-1][0], lines[-1][1] + line.rstrip())
+            lines[-1] = (lines[-1][0], lines[-1][1] + line.rstrip(WHITE_SPACE))
         else:
             lost.append(number)
     return lines, lost
@@ -85,12 +88,12 @@ def parse_override(text: str) -> Assignment:
 
 def _assignment(line: str, origin: str) -> Assignment:
     name, equals, value = line.partition("=")
-    name = name.strip()
+    name = name.strip(WHITE_SPACE)
     if not equals:
         raise BadValue(f"no '=' behind the name: {line.strip()}")
     if not _NAME.fullmatch(name):
         raise BadValue(f"not a parameter name: {name}")
-    return Assignment(name=name, value=value.strip(), origin=origin)
+    return Assignment(name=name, value=value.strip(WHITE_SPACE), origin=origin)
 
 
 def references(text: str) -> set[str]:
@@ -123,6 +126,8 @@ class Definitions:
             self._open.append(name)
             try:
                 self._known[name] = self.expand(self.texts[name])
+            except RecursionError:
+                raise BadValue("its $names are nested too deeply") from None
             finally:
                 self._open.pop()
         return self._known[name]

@@ -169,7 +169,7 @@ def _inline(text: str) -> dict[str, str]:
 
 def _texthash(path: str) -> dict[str, str]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines, lost = logical_lines(file.read())
     except OSError as error:
         raise TableError(f"cannot be read ({error.strerror}): {path}") from error

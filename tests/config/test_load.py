@@ -167,6 +167,13 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(found(None, environ), "environment.example")
         self.assertEqual(found(str(self.directory / "argument"), environ), "argument.example")
 
+    def test_byteOrderMark(self) -> None:
+        """
+        What some editors put before the text is none of it.
+        """
+        self.file.write_bytes(b"\xef\xbb\xbfrelayhost = a.example\n")
+        self.assertEqual(str(read_settings(str(self.file), (), {}).relayhost), "a.example")
+
     def test_unreadable(self) -> None:
         """
         A file that is named and cannot be read is an error, as is one that is not text.

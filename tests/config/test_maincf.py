@@ -44,6 +44,13 @@ class LogicalLineTests(SynchronousTestCase):
         """
         self.assertEqual(logical_lines("\n  a = b\n\tc\nd = e"), ([(4, "d = e")], [2, 3]))
 
+    def test_otherBlanks(self) -> None:
+        """
+        Blanks beyond ASCII are letters like any other: such a line continues nothing, and what follows is no name.
+        """
+        self.assertEqual(logical_lines("a = b\n\u00a0c = d\u00a0"), ([(1, "a = b"), (2, "\u00a0c = d\u00a0")], []))
+        self.assertEqual(parse("\u00a0c = d\n", "x")[1], ["x:1: not a parameter name: \u00a0c"])
+
     def test_commentSignWithin(self) -> None:
         """
         Only at the beginning of a line does the sign begin a comment.
@@ -238,6 +245,16 @@ class ExpansionTests(SynchronousTestCase):
             with self.assertRaises(BadValue) as caught:
                 definitions.value(name)
             self.assertEqual(str(caught.exception), f"its $names lead in a circle: {cycle}")
+
+    def test_depth(self) -> None:
+        """
+        What is nested too deeply for us is an error like any other.
+        """
+        deep = "".join("${a?{" for _ in range(5000)) + "x" + "}}" * 5000
+        for texts in ({"a": "1", "b": deep}, {f"b{n}": f"$b{n + 1}" for n in range(5000)} | {"b5000": "", "b": "$b0"}):
+            with self.assertRaises(BadValue) as caught:
+                Definitions(texts).value("b")
+            self.assertEqual(str(caught.exception), "its $names are nested too deeply")
 
     def test_afterCycle(self) -> None:
         """
