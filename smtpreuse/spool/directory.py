@@ -17,6 +17,8 @@ import re
 import stat
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from smtpreuse.errors import SpoolError, SpoolFull, SpoolInUse
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 
@@ -33,6 +35,8 @@ def free_octets(directory: str) -> int:
 
 class QueueDirectory:
     """One service's hold on one queue directory."""
+
+    log = Logger()
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -54,12 +58,10 @@ class QueueDirectory:
         @raise SpoolError: when the directory cannot be made or used.
         """
         try:
-            for path in (self._path, self._contents):
-                os.makedirs(path, mode=0o700, exist_ok=True)
-                mode = stat.S_IMODE(os.stat(path).st_mode)
-                if mode & 0o007:
-                    os.chmod(path, mode & 0o770)
+            self._make()
             self._take_lock()
+            os.makedirs(self._contents, mode=0o700, exist_ok=True)
+            self._close_to_others()
             self._folder = os.open(self._contents, os.O_RDONLY | os.O_DIRECTORY)
             self._sync_parents()
         except OSError as problem:
@@ -143,6 +145,28 @@ class QueueDirectory:
                     os.unlink(entry.path)
                     removed += 1
         return removed
+
+    def _make(self) -> None:
+        """Make the directory. One that is there is left as it is: it may be anybody's."""
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+            os.mkdir(self._path)
+            # Whatever the umask: the group gets as far as the control socket.
+            os.chmod(self._path, 0o750)
+        except FileExistsError:
+            mode = os.stat(self._path).st_mode
+            if mode & stat.S_IWOTH:
+                raise SpoolError(f"{self._path} can be written to by everybody: name a directory of its own") from None
+            if mode & stat.S_IRWXO:
+                self.log.warn("everybody may look into {path}: it was there before, and stays so", path=self._path)
+
+    def _close_to_others(self) -> None:
+        """Nobody else reads mail, whatever the directory allows; SQLite's other files have the mode of the first."""
+        for path in (self._contents, self.database, f"{self.database}-wal", f"{self.database}-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                mode = stat.S_IMODE(os.stat(path).st_mode)
+                if mode & stat.S_IRWXO:
+                    os.chmod(path, mode & ~stat.S_IRWXO)
 
     def _take_lock(self) -> None:
         self._lock = os.open(os.path.join(self._path, "lock"), os.O_RDWR | os.O_CREAT, 0o600)

@@ -75,16 +75,37 @@ class SQLiteSpoolTests(conformance.SpoolContract):
     # The directory
 
     def test_modes(self) -> None:
-        """Nobody else can read mail."""
-        for name in ("", "content", "queue.db", "queue.db-wal", "lock"):
+        """Nobody else can read mail; our group gets into the directory, for the control socket."""
+        for name, expected in (
+            ("", 0o750), ("content", 0o700), ("queue.db", 0o600), ("queue.db-wal", 0o600), ("lock", 0o600)
+        ):  # fmt: skip
             mode = stat.S_IMODE(os.stat(os.path.join(self.directory, name)).st_mode)
-            self.assertEqual(mode & 0o077, 0, name)
+            self.assertEqual(mode, expected, name)
 
     async def test_open_directory(self) -> None:
-        """A directory that all may read is closed to them; what its group may do is the operator's choice."""
+        """One that was there stays as it was, as it may be anybody's; what is in it is closed to others."""
         os.chmod(self.directory, 0o755)
+        os.chmod(os.path.join(self.directory, "queue.db"), 0o644)
+        os.chmod(os.path.join(self.directory, "content"), 0o755)
+        told: list[LogEvent] = []
+        globalLogPublisher.addObserver(told.append)
+        self.addCleanup(globalLogPublisher.removeObserver, told.append)
         await self.reopened()
-        self.assertEqual(stat.S_IMODE(os.stat(self.directory).st_mode), 0o750)
+        self.assertIn(f"everybody may look into {self.directory}", "\n".join(formatEvent(event) for event in told))
+        for name, expected in (("", 0o755), ("queue.db", 0o640), ("content", 0o750)):
+            mode = stat.S_IMODE(os.stat(os.path.join(self.directory, name)).st_mode)
+            self.assertEqual(mode, expected, name)
+
+    async def test_everybodys_directory(self) -> None:
+        """One that everybody may write to holds no queue, with or without the bit that /tmp has; it stays as it was."""
+        for mode in (0o777, 0o1777):
+            shared = self.mktemp()
+            os.mkdir(shared)
+            os.chmod(shared, mode)
+            with self.assertRaises(SpoolError) as caught:
+                QueueDirectory(shared).open()
+            self.assertIn("can be written to by everybody", str(caught.exception))
+            self.assertEqual((os.listdir(shared), stat.S_IMODE(os.stat(shared).st_mode)), ([], mode))
 
     def test_in_use(self) -> None:
         """A second service ends at once, and names the first one; it does no harm to it."""

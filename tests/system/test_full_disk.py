@@ -37,7 +37,7 @@ class FullDiskTests(SystemTestCase):
         self.spool = self.running.directory / "spool"
         self.spool.mkdir()
         mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", self.spool], capture_output=True, text=True
+            ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=750", "tmpfs", self.spool], capture_output=True, text=True
         )
         if mounted.returncode:
             raise missing(f"leave to mount a small file system ({mounted.stderr.strip()})")
