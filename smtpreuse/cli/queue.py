@@ -20,6 +20,7 @@ from smtpreuse.model.logline import clean
 
 # As many as the service shows in one page; the form stays under 20 KiB.
 _AT_ONCE = 1000
+_USAGE = 2
 _MARKS = {"active": "*", "hold": "!", "corrupt": "?"}
 _HEADING = "----Queue ID-----  --Size-- ----Arrival Time---- -Sender/Recipient-------"
 
@@ -124,6 +125,9 @@ def flush(arguments: argparse.Namespace, service: ControlSocket) -> int:
 def delete(arguments: argparse.Namespace, service: ControlSocket) -> int:
     """Delete messages; what is in flight or is not there makes it a failure."""
     queue_ids = list(dict.fromkeys(arguments.queue_ids))
+    if "ALL" in queue_ids and len(queue_ids) > 1:
+        print("smtpreuse queue delete: ALL stands for every message: name no others beside it", file=sys.stderr)
+        return _USAGE
     if queue_ids == ["ALL"]:
         changed = service.post("/queue/delete", [("all", "yes")])
         missing = 0

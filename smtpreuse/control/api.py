@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence, Set
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from attrs import AttrsInstance, field, frozen
 from twisted.internet.defer import Deferred
@@ -26,6 +26,7 @@ from smtpreuse.control.usage import Usage, usage
 from smtpreuse.errors import SpoolError
 from smtpreuse.interfaces import IQueueDesk, IServiceView
 
+_FORM = "application/x-www-form-urlencoded"
 # As many rows as are asked of the desk at once.
 PAGE = 1000
 
@@ -140,7 +141,11 @@ class Control:
         return Answer(shown=(objects.full_message(row, self._view.active()),))
 
     async def _flush(self, call: Call) -> Answer:
-        changed = await self._desk.flush(call.single("site") or None)
+        site = call.single("site")
+        # Whatever is meant by something else, it is not to try the whole queue.
+        if call.arguments.keys() - {"site"} or (call.arguments and not site):
+            raise BadArgumentError("what is to be flushed is not clear (allowed: site=NEXTHOP, or nothing for all)")
+        changed = await self._desk.flush(site or None)
         self._view.flushed()
         return _changed(changed, 0)
 
@@ -225,6 +230,9 @@ class _Exchange(Protocol):
     path: bytes
     postpath: list[bytes] | None
     args: dict[bytes, list[bytes]] | None
+    content: BinaryIO | None
+
+    def getHeader(self, key: bytes) -> bytes | None: ...  # noqa: N802
 
     def notifyFinish(self) -> Deferred[None]: ...  # noqa: N802
 
@@ -256,11 +264,7 @@ class ControlResource(Resource):
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
         try:
-            answer = await self._control.answer(
-                _text(request.method),
-                [_text(segment) for segment in request.postpath or ()],
-                {_text(name): [_text(value) for value in values] for name, values in (request.args or {}).items()},
-            )
+            answer = await self._answer(request)
         except Exception:
             self._log.failure("control request failed: path={path!r}", path=request.path)
             answer = refusal(500, "the service could not do it: its log says why")
@@ -272,6 +276,26 @@ class ControlResource(Resource):
             request.setHeader(name.encode(), value.encode())
         request.write("".join(f"{objects.written(shown)}\n" for shown in answer.shown).encode())
         request.finish()
+
+    async def _answer(self, request: _Exchange) -> Answer:
+        if _unread(request):
+            return refusal(400, f"the body is not a form ({_FORM})")
+        return await self._control.answer(
+            _text(request.method),
+            [_text(segment) for segment in request.postpath or ()],
+            {_text(name): [_text(value) for value in values] for name, values in (request.args or {}).items()},
+        )
+
+
+def _unread(request: _Exchange) -> bool:
+    """Whether there is a body that no argument came of."""
+    if request.content is None:
+        return False
+    request.content.seek(0)
+    if not request.content.read(1):
+        return False
+    kind = _text(request.getHeader(b"content-type") or b"").partition(";")[0].strip().lower()
+    return kind != _FORM or not request.args
 
 
 def _text(octets: bytes) -> str:

@@ -219,8 +219,10 @@ class DeleteTests(QueueTestCase):
         self.assertEqual(self.desk.rows, [])
 
     def test_all_among_others(self) -> None:
-        """ALL beside a queue id is a queue id that does not exist: nothing is deleted by accident."""
-        self.assertEqual(self.ask("delete", "ALL", "4Zz").status, 1)
+        """ALL beside a queue id is a wrong usage: nothing is deleted by accident."""
+        ended = self.ask("delete", "ALL", "4Zz")
+        self.assertEqual((ended.status, ended.out), (2, ""))
+        self.assertIn("ALL stands for every message", ended.err)
         self.assertEqual(len(self.desk.rows), 3)
 
     def test_missing(self) -> None:

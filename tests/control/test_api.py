@@ -39,6 +39,8 @@ BUSY = SessionRow(
     process=7,
 )
 
+FORM = "application/x-www-form-urlencoded"
+
 
 class ControlTestCase(SynchronousTestCase):
     """A site on the wire, with a queue and a service behind it."""
@@ -54,8 +56,11 @@ class ControlTestCase(SynchronousTestCase):
         self, method: str, target: str, form: list[tuple[str, str]] | None = None
     ) -> tuple[int, dict[str, str], str]:
         """Status, headers in lower case, and body of the answer."""
-        body = urlencode(form or [])
-        kind = "Content-Type: application/x-www-form-urlencoded\r\n" if form is not None else ""
+        return self.posted(target, urlencode(form or []), FORM if form is not None else "", method)
+
+    def posted(self, target: str, body: str, kind: str, method: str = "POST") -> tuple[int, dict[str, str], str]:
+        """The same of a body of some kind."""
+        kind = f"Content-Type: {kind}\r\n" if kind else ""
         transport = StringTransport(peerAddress=UNIXAddress(None), hostAddress=UNIXAddress("control"))
         protocol = self.site.buildProtocol(UNIXAddress(None))
         protocol.makeConnection(transport)
@@ -183,6 +188,18 @@ class ChangeTests(ControlTestCase):
         self.assertEqual(self.ask("POST", "/queue/flush"), (200, [{"changed": 3, "in_flight": 0}]))
         self.assertEqual(self.desk.calls, [("flush", None)])
         self.assertEqual(self.view.told, [["flushed"]])
+
+    def test_flush_what(self) -> None:
+        """What is not understood flushes nothing: not by default everything."""
+        for target, body, kind in (
+            ("/queue/flush?sites=example.com", "", ""), ("/queue/flush?site=", "", ""),
+            ("/queue/flush?site=a&queue=b", "", ""), ("/queue/flush", '{"site": "example.com"}', "application/json"),
+            ("/queue/flush?site=a", "x", "text/plain"), ("/queue/flush", "example.com", FORM),
+            ("/queue/flush", "&&", FORM), ("/queue/flush", "site", FORM), ("/queue/flush", "x", ""),
+        ):  # fmt: skip
+            status, _, _ = self.posted(target, body, kind)
+            self.assertEqual((status, self.desk.calls), (400, []), (target, body))
+        self.assertEqual(self.posted("/queue/flush", "site=a", f"{FORM}; charset=utf-8")[0], 200)
 
     def test_flush_site(self) -> None:
         """One site can be flushed; it stands in the query or in a form."""
