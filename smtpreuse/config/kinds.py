@@ -116,21 +116,25 @@ def duration(unit: str = "s", *, zero: bool = False) -> Kind:
     return Kind(name="duration", annotation="float", parse=parse, allowed=allowed, unit=unit)
 
 
-def choice(*allowed: str, later: tuple[str, ...] = ()) -> Kind:
+def choice(*allowed: str, later: tuple[str, ...] = (), empty: str = "") -> Kind:
     """
     One of some words.
 
     @param later: words that Postfix has and this service has not yet.
+    @param empty: the word that nothing stands for; where there is none, empty is not allowed.
     """
 
     def parse(text: str, directory: str) -> str:
+        if not text and empty:
+            return empty
         if text in later:
             raise BadValue(f"does not work yet: {text}")
         if text not in allowed:
             raise BadValue(f"not one of its values: {text}")
         return text
 
-    return Kind(name="choice", annotation="str", parse=parse, allowed=", ".join(allowed))
+    shown = ", ".join(allowed) + (f"; empty for {empty}" if empty else "")
+    return Kind(name="choice", annotation="str", parse=parse, allowed=shown)
 
 
 def choices(*allowed: str, every: str = "") -> Kind:
@@ -170,6 +174,30 @@ def _domain(text: str, directory: str) -> str:
 
 
 DOMAIN = Kind(name="name", annotation="str", parse=_domain, allowed="a host or domain name")
+
+
+def first_line(path: str) -> str:
+    """
+    What the first line of a file says, as C{/etc/mailname} has the domain of the host's mail.
+
+    @raise BadValue: when it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().strip()
+    except OSError as error:
+        raise BadValue(f"cannot be read ({error.strerror}): {path}") from error
+    except UnicodeDecodeError as error:
+        raise BadValue(f"is not UTF-8: {path}") from error
+
+
+def _origin(text: str, directory: str) -> str:
+    return _domain(first_line(text) if text.startswith("/") else text, directory)
+
+
+ORIGIN = Kind(
+    name="name", annotation="str", parse=_origin, allowed="a domain name, or /path of a file whose first line has it"
+)
 
 
 def _greeting_name(text: str, directory: str) -> str:

@@ -52,7 +52,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         _NAMES, "mydomain", kinds.DOMAIN, "", "The domain of this host.", "the rest of $myhostname, or localdomain"
     ),
-    Parameter(_NAMES, "myorigin", kinds.DOMAIN, "$myhostname", "The domain that addresses without one get."),
+    Parameter(_NAMES, "myorigin", kinds.ORIGIN, "$myhostname", "The domain that addresses without one get."),
     Parameter(
         _NAMES, "append_at_myorigin", kinds.YES_NO, "yes", "Append @$myorigin to addresses that have no domain."
     ),
@@ -120,7 +120,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "How addresses of hosts are found: DNS, the system's own look-up, or one after the other.",
     ),
     Parameter(
-        _DNS, "smtp_dns_support_level", kinds.choice("disabled", "enabled", "dnssec"), "enabled",
+        _DNS, "smtp_dns_support_level", kinds.choice("disabled", "enabled", "dnssec", empty="enabled"),
+        "enabled",
         "Whether DNS is asked, and whether validated answers are asked for; disabled: no MX look-ups.",
     ),
     Parameter(
@@ -143,7 +144,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         _TLS, "smtp_tls_security_level",
         kinds.choice(
-            "none", "may", "encrypt", later=("dane", "dane-only", "fingerprint", "verify", "secure")
+            "none", "may", "encrypt", later=("dane", "dane-only", "fingerprint", "verify", "secure"), empty="none"
         ),
         "may", "What connections must prove where smtp_tls_policy_maps says nothing.",
     ),
@@ -152,8 +153,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Nexthop to level and attributes (connection_reuse); a parent domain's entry begins with a dot.",
     ),
     Parameter(
-        _TLS, "smtp_tls_loglevel", kinds.number(0, 1), "1",
-        "1: one line for each TLS session, and for each transaction that reuses it; 0: none.",
+        _TLS, "smtp_tls_loglevel", kinds.number(0, 4), "1",
+        "1: one line for each TLS session, and for each transaction that reuses it; 2 to 4 say no more; 0: none.",
     ),
     Parameter(
         _REUSE, "smtp_tls_connection_reuse", kinds.YES_NO, "yes",
@@ -230,13 +231,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         _SMTP, "smtp_discard_ehlo_keywords", kinds.KEYWORDS, "", "What to overlook in replies to EHLO."
     ),
     Parameter(
-        _SCHEDULE, "default_destination_concurrency_limit", kinds.number(1), "20", "The most sessions to one site."
+        _SCHEDULE, "default_destination_concurrency_limit", kinds.number(0), "20",
+        "The most sessions to one site; 0: no limit but session_limit.",
     ),
     Parameter(
         _SCHEDULE, "initial_destination_concurrency", kinds.number(1), "5", "How many sessions to a site to begin with."
     ),
     Parameter(
-        _SCHEDULE, "default_destination_recipient_limit", kinds.number(1), "50", "The most recipients of a transaction."
+        _SCHEDULE, "default_destination_recipient_limit", kinds.number(0), "50",
+        "The most recipients of a transaction; 0: no limit but smtpd_recipient_limit.",
     ),
     Parameter(
         _SCHEDULE, "default_destination_rate_delay", kinds.duration(zero=True), "0s",

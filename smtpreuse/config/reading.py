@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
 
+from smtpreuse.config.kinds import first_line
 from smtpreuse.config.maincf import COMMAND_LINE, Assignment, Definitions, references
 from smtpreuse.config.parameters import BY_NAME, PARAMETERS, Parameter
 from smtpreuse.config.postfix import POSTFIX_NAMES
@@ -64,7 +65,7 @@ def read(assignments: Iterable[Assignment], *, directory: str, current: str, sys
     problems = [*_strangers(given, own)]
     texts = {parameter.name: parameter.default for parameter in PARAMETERS if not parameter.computed}
     texts |= {name: assignment.value for name, assignment in given.items()}
-    texts = _with_names(texts, system_name)
+    texts = _with_names(_with_origin(texts), system_name)
     evaluation = _Evaluation(Definitions(texts), given, directory, current)
     for parameter in PARAMETERS:
         evaluation.take(parameter)
@@ -157,6 +158,16 @@ def _strangers(given: Mapping[str, Assignment], own: Container[str]) -> Iterable
             near = difflib.get_close_matches(name, BY_NAME, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             yield f"{assignment.origin}: {name}: unknown parameter: {assignment.value}{hint}"
+
+
+def _with_origin(texts: dict[str, str]) -> dict[str, str]:
+    """Put the content of a file that C{myorigin} names in its place, as others may refer to it by C{$myorigin}."""
+    path = texts["myorigin"]
+    if path.startswith("/"):
+        # Where it cannot be read the name of the file stays, and is told with the reason.
+        with suppress(BadValue):
+            return {**texts, "myorigin": first_line(path).replace("$", "$$")}
+    return texts
 
 
 def _with_names(texts: dict[str, str], system_name: Callable[[], str]) -> dict[str, str]:

@@ -153,7 +153,7 @@ def dispatch_rules(settings: Settings, profile: Profile) -> DispatchRules:
         site=SiteRules(
             profile=profile,
             initial=settings.initial_destination_concurrency,
-            limit=settings.default_destination_concurrency_limit,
+            limit=settings.default_destination_concurrency_limit or settings.session_limit,
             rate_delay=settings.default_destination_rate_delay,
             most_uses=settings.smtp_connection_reuse_count_limit,
             on_demand=settings.smtp_connection_cache_on_demand,
@@ -167,7 +167,7 @@ def dispatch_rules(settings: Settings, profile: Profile) -> DispatchRules:
             soft_bounce=settings.soft_bounce,
         ),
         active_limit=settings.qmgr_message_active_limit,
-        recipient_limit=settings.default_destination_recipient_limit,
+        recipient_limit=settings.default_destination_recipient_limit or settings.smtpd_recipient_limit,
         lane_limit=settings.session_limit,
         request_sessions=settings.smtp_mx_session_limit,
     )

@@ -93,6 +93,14 @@ class KindTests(SynchronousTestCase):
         self.assertRefused(kind, "not one of its values", "", "MAY", "may,encrypt")
         self.assertEqual(kind.allowed, "may, encrypt")
 
+    def test_emptyChoice(self) -> None:
+        """
+        Nothing may stand for one of the words.
+        """
+        kind = kinds.choice("none", "may", empty="none")
+        self.assertValues(kind, {"": "none", "none": "none", "may": "may"})
+        self.assertEqual(kind.allowed, "none, may; empty for none")
+
     def test_choices(self) -> None:
         """
         Words of several, in the order given, each once.

@@ -261,7 +261,8 @@ class ReadTests(SynchronousTestCase):
             self.read("\nsmtp_tls_security_level = must\n")
         self.assertEqual(
             str(caught.exception),
-            f"{self.file}:2: smtp_tls_security_level: not one of its values: must (allowed: none, may, encrypt)",
+            f"{self.file}:2: smtp_tls_security_level: not one of its values: must "
+            "(allowed: none, may, encrypt; empty for none)",
         )
 
     def test_nothingNear(self) -> None:
@@ -319,6 +320,32 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(
             self.problems("relayhost = $a\na = $b\n"),
             ["main.cf:1: relayhost: refers to a name that is not defined: $b"],
+        )
+
+    def test_postfixForms(self) -> None:
+        """
+        What Postfix takes for these parameters is taken, and means the same or what the table says.
+        """
+        settings = self.read("smtp_tls_security_level =\nsmtp_dns_support_level =\nsmtp_tls_loglevel = 4\n")
+        self.assertEqual((settings.smtp_tls_security_level, settings.smtp_dns_support_level), ("none", "enabled"))
+        self.assertEqual(settings.smtp_tls_loglevel, 4)
+
+    def test_originFromFile(self) -> None:
+        """
+        C{myorigin} may name a file, as Debian has it; who refers to it gets what the file says.
+        """
+        name = self.directory / "mailname"
+        name.write_text("Mail.Example.com\nmore\n")
+        settings = self.read(f"myorigin = {name}\nsmtp_helo_name = x.$myorigin\n")
+        self.assertEqual((settings.myorigin, settings.smtp_helo_name), ("mail.example.com", "x.Mail.Example.com"))
+        name.write_text("$x y\n")
+        self.assertEqual(
+            self.problems(f"myorigin = {name}\n"), ["main.cf:1: myorigin: not a host or domain name: $x y"]
+        )
+        name.unlink()
+        self.assertEqual(
+            self.problems(f"myorigin = {name}\n"),
+            ["main.cf:1: myorigin: cannot be read (No such file or directory): mailname"],
         )
 
     def test_checks(self) -> None:

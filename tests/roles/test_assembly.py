@@ -58,6 +58,14 @@ class RulesTests(SynchronousTestCase):
             site=site, retry=retry, active_limit=31, recipient_limit=32, lane_limit=33, request_sessions=34
         ))  # fmt: skip
 
+    def test_no_limit(self) -> None:
+        """0 leaves the limits that hold for all sites, and for all messages."""
+        rules = dispatch_rules(settings_of(
+            default_destination_concurrency_limit="0", default_destination_recipient_limit="0", session_limit="33",
+            smtpd_recipient_limit="44",
+        ), PROFILE)  # fmt: skip
+        self.assertEqual((rules.site.limit, rules.recipient_limit), (33, 44))
+
     def test_opening(self) -> None:
         """How sessions are opened; keywords are compared in upper case."""
         settings = settings_of(
