@@ -77,7 +77,7 @@ class Traffic:
         queue = self.sites.get(route.site.name)
         if queue is None:
             queue = self.sites[route.site.name] = SiteQueue(route.site, self._rules.site, self._clock)
-        if queue.window.dead_until > self._clock.seconds():
+        if queue.window.dead_until > self._clock.seconds() and not self._owner.held_up:
             # It would take a place in memory for as long as the pause lasts.
             self._owner.suspended([job], queue.suspension)
             return
@@ -282,7 +282,9 @@ class Traffic:
         self.log.warn("site suspended: site={site} reason={reason}", site=queue.site.name, reason=reason)
         queue.later(queue.window.dead_until, self._revive)
         queue.suspension = f"delivery temporarily suspended: {reason}"
-        self._owner.suspended(queue.lines.remove(lambda job: True), queue.suspension)
+        if not self._owner.held_up:
+            # What the service leaves waiting when it ends goes at its next start.
+            self._owner.suspended(queue.lines.remove(lambda job: True), queue.suspension)
 
     def _revive(self, queue: SiteQueue) -> None:
         self.open_lanes(queue)

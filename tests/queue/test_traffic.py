@@ -384,6 +384,14 @@ class DeadTests(TrafficCase):
         self.assertEqual(self.owner.lost, [("Q99", "delivery temporarily suspended: connect: refused")])
         self.assertEqual(len(self.queue().lines), 0)
 
+    def test_dies_while_nothing_may_begin(self) -> None:
+        """As when the service ends and takes its sessions with it: what waits goes at the next start."""
+        self.owner.held_up = True
+        self.die()
+        self.put("Q99")
+        self.assertEqual(self.owner.lost, [])
+        self.assertEqual(len(self.queue().lines), 8)
+
     def test_nobody_is_let_in(self) -> None:
         """A site that turns every connection away is dead too, however polite its words."""
         for _ in range(10):
