@@ -145,10 +145,9 @@ class AnswerTests(_Asked):
         self.assertTrue(proven.ednsflags & dns.flags.DO)
 
     def test_no_such_name(self) -> None:
-        """NXDOMAIN is final, and holds for every type of the name, as long as the SOA record says."""
+        """NXDOMAIN is final as long as the SOA record says."""
         self.servers.reactions[NEAR] = says(SOA, rcode=dns.rcode.NXDOMAIN)
         self.assertFalse(self.failureResultOf(self.addresses(), NoSuchName).value.temporary)
-        self.failureResultOf(self.addresses(ipv6=True), NoSuchName)
         self.assertEqual(len(self.servers.asked), 1)
         self.clock.advance(119.0)
         self.failureResultOf(self.addresses(), NoSuchName)
@@ -156,6 +155,21 @@ class AnswerTests(_Asked):
         self.clock.advance(1.0)
         self.failureResultOf(self.addresses(), NoSuchName)
         self.assertEqual(len(self.servers.asked), 2)
+
+    def test_gone_for_one_type(self) -> None:
+        """NXDOMAIN for one type says nothing of the others, neither before them nor after (RFC 4074 section 4.2)."""
+
+        def react(query: dns.message.QueryMessage) -> dns.message.Message:
+            if query.question[0].rdtype == dns.rdatatype.A:
+                return answered(query, "mail.example.com. 60 IN A 192.0.2.1")
+            return answered(query, SOA, rcode=dns.rcode.NXDOMAIN)
+
+        self.servers.reactions[NEAR] = react
+        for _ in range(2):
+            self.failureResultOf(self.mx("mail.example.com"), NoSuchName)
+            self.failureResultOf(self.addresses(ipv6=True), NoSuchName)
+            self.assertEqual(self.successResultOf(self.addresses()).addresses, ("192.0.2.1",))
+        self.assertEqual(len(self.servers.asked), 3)
 
     def test_no_such_records(self) -> None:
         """NODATA is final for this type alone."""
