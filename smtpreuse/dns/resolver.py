@@ -53,8 +53,8 @@ _MOST_QUESTIONS = 8
 # A name is about 1 KiB with all that hangs on it: 20 MiB when full.
 ENTRIES = 20_000
 
-# What dnspython raises on octets that are no DNS message, and sockets on a server that is not there.
-_USELESS = (dns.exception.DNSException, OSError, EOFError, ValueError, LookupError)
+# What dnspython raises on octets that are no DNS message, or not enough of them.
+_USELESS = (dns.exception.DNSException, EOFError, ValueError, LookupError)
 
 
 @frozen
@@ -202,13 +202,15 @@ class Resolver:
                     self._servers.remove(server)
                     self._servers.append(server)
                     continue
+                except OSError as error:
+                    reason = f"{server} cannot be asked: {error.strerror or error}"
                 except _USELESS as error:
                     reason = f"{server}: {_reason(error)}"
                 else:
                     if isinstance(message, dns.message.QueryMessage) and _decided(message):
                         return message, server
                     reason = f"{server} answered {dns.rcode.to_text(message.rcode())}"
-                # This one has spoken; to ask it again would bring the same.
+                # To ask this one again at once would bring the same.
                 left.remove(server)
         raise DNSError(self._failure(name, kind, f"Host not found, try again ({reason})"), temporary=True)
 

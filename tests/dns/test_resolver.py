@@ -321,13 +321,19 @@ class FailureTests(_Asked):
             self.assertEqual([server for server, _, _ in self.servers.asked], [NEAR, FAR])
 
     def test_useless(self) -> None:
-        """So are garbage, closed connections and unreachable ports."""
-        for error in (dns.exception.FormError(), EOFError("EOF"), ConnectionRefusedError("no"), ValueError("odd")):
+        """So are garbage and closed connections, and servers that cannot be asked at all; each is called what it is."""
+        for error, text in (
+            (dns.exception.FormError(), "useless answer"),
+            (EOFError("EOF"), "useless answer"),
+            (ValueError("odd"), "useless answer"),
+            (ConnectionRefusedError("port unreachable"), f"{NEAR} cannot be asked: port unreachable"),
+            (OSError(24, "Too many open files"), f"{NEAR} cannot be asked: Too many open files"),
+        ):
             self.resolver = self.of(NEAR, FAR)
             self.servers.reactions = {NEAR: fails(error), FAR: says("mail.example.com. 60 IN A 192.0.2.1")}
             self.assertEqual(self.successResultOf(self.addresses()).addresses, ("192.0.2.1",))
             self.resolver = self.of(NEAR)
-            self.temporary(self.addresses())
+            self.assertIn(f"({text}", self.temporary(self.addresses()).replace(f"{NEAR}: ", ""))
 
     def test_remembered(self) -> None:
         """A failure is remembered for five seconds, so that one dead domain does not cost ten per message."""
