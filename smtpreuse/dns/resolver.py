@@ -194,9 +194,8 @@ class Resolver:
                 remaining = deadline - self._seconds()
                 if remaining <= 0:
                     break
-                query = dns.message.make_query(name, kind, use_edns=0, payload=PAYLOAD, want_dnssec=self._dnssec)
                 try:
-                    message = await self._ask(query, server, min(wait, remaining))
+                    message = await self._said(name, kind, server, min(wait, remaining))
                 except dns.exception.Timeout:
                     reason = f"{server} did not answer"
                     self._servers.remove(server)
@@ -213,6 +212,18 @@ class Resolver:
                 # To ask this one again at once would bring the same.
                 left.remove(server)
         raise DNSError(self._failure(name, kind, f"Host not found, try again ({reason})"), temporary=True)
+
+    async def _said(
+        self, name: dns.name.Name, kind: dns.rdatatype.RdataType, server: Endpoint, wait: float
+    ) -> dns.message.Message:
+        """What one server says; one that does not understand EDNS is asked without it (RFC 6891 section 7)."""
+        until = self._seconds() + wait
+        query = dns.message.make_query(name, kind, use_edns=0, payload=PAYLOAD, want_dnssec=self._dnssec)
+        message = await self._ask(query, server, wait)
+        if message.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
+            plain = dns.message.make_query(name, kind, use_edns=False)
+            message = await self._ask(plain, server, max(0.0, until - self._seconds()))
+        return message
 
     def _vouched(self, message: dns.message.Message, server: Endpoint) -> bool:
         """Between us and a server elsewhere, anybody could have set that bit."""

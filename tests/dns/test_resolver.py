@@ -312,13 +312,33 @@ class FailureTests(_Asked):
         self.assertEqual([server for server, _, _ in self.servers.asked], [NEAR])
 
     def test_codes(self) -> None:
-        """SERVFAIL, REFUSED, FORMERR and NOTIMP are temporary; who said so is not asked again."""
+        """SERVFAIL, REFUSED, FORMERR and NOTIMP are temporary; who said so is not asked the same again."""
         for rcode in (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.FORMERR, dns.rcode.NOTIMP):
             self.resolver = self.of(NEAR, FAR)
             self.servers.asked.clear()
             self.servers.reactions = {NEAR: says(rcode=rcode), FAR: says(rcode=rcode)}
             self.assertIn(dns.rcode.to_text(rcode), self.temporary(self.addresses()))
-            self.assertEqual([server for server, _, _ in self.servers.asked], [NEAR, FAR])
+            asked = [(server, query.edns) for server, query, _ in self.servers.asked]
+            self.assertEqual([one for one in asked if one[1] == 0], [(NEAR, 0), (FAR, 0)])
+
+    def test_without_edns(self) -> None:
+        """A server that knows no EDNS is asked once more without it, in the time that was left (RFC 6891 section 7)."""
+
+        def old(rcode: dns.rcode.Rcode) -> Reaction:
+            def react(query: dns.message.QueryMessage) -> dns.message.Message:
+                self.clock.advance(0.5)
+                if query.edns >= 0:
+                    return answered(query, rcode=rcode)
+                return answered(query, "mail.example.com. 60 IN A 192.0.2.1")
+
+            return react
+
+        for rcode in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
+            self.servers.reactions[NEAR] = old(rcode)
+            self.resolver = self.of(NEAR, dnssec=True)
+            self.servers.asked.clear()
+            self.assertEqual(self.successResultOf(self.addresses()).addresses, ("192.0.2.1",))
+            self.assertEqual([(query.edns, wait) for _, query, wait in self.servers.asked], [(0, 2.0), (-1, 1.5)])
 
     def test_useless(self) -> None:
         """So are garbage and closed connections, and servers that cannot be asked at all; each is called what it is."""
