@@ -206,9 +206,10 @@ class Resolver:
                 except _USELESS as error:
                     reason = f"{server}: {_reason(error)}"
                 else:
-                    if isinstance(message, dns.message.QueryMessage) and _decided(message):
+                    fault = _fault(message)
+                    if isinstance(message, dns.message.QueryMessage) and not fault:
                         return message, server
-                    reason = f"{server} answered {dns.rcode.to_text(message.rcode())}"
+                    reason = f"{server} answered {fault}"
                 # To ask this one again at once would bring the same.
                 left.remove(server)
         raise DNSError(self._failure(name, kind, f"Host not found, try again ({reason})"), temporary=True)
@@ -247,8 +248,16 @@ def _reason(error: Exception) -> str:
     return f"useless answer ({type(error).__name__}: {error})"
 
 
-def _decided(message: dns.message.QueryMessage) -> bool:
-    return message.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+def _fault(message: dns.message.Message) -> str:
+    """Why an answer decides nothing; empty where it decides."""
+    rcode = message.rcode()
+    if not isinstance(message, dns.message.QueryMessage) or rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        return dns.rcode.to_text(rcode)
+    answers_itself = message.flags & (dns.flags.RA | dns.flags.AA)
+    if rcode == dns.rcode.NOERROR and not message.answer and not answers_itself and not _has_authority(message):
+        # It does not do recursion for us, and sends us to others (RFC 2308 section 2.2).
+        return "with a referral"
+    return ""
 
 
 def _has_authority(message: dns.message.Message) -> bool:

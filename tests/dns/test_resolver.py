@@ -366,6 +366,28 @@ class FailureTests(_Asked):
         self.temporary(self.addresses())
         self.assertEqual(len(self.servers.asked), 2)
 
+    def test_referral(self) -> None:
+        """A server that only names others said nothing of the records: the next one is asked, and mail waits."""
+
+        def refers(*records: str) -> Reaction:
+            def react(query: dns.message.QueryMessage) -> dns.message.Message:
+                answer = answered(query, *records)
+                answer.flags &= ~(dns.flags.RA | dns.flags.AA)
+                return answer
+
+            return react
+
+        for records in (["!com. 3600 IN NS a.gtld-servers.net."], []):
+            self.resolver = self.of(FAR)
+            self.servers.reactions[FAR] = refers(*records)
+            self.assertIn(f"({FAR} answered with a referral)", self.temporary(self.addresses()))
+            self.resolver = self.of(FAR, NEAR)
+            self.servers.reactions[NEAR] = says("mail.example.com. 60 IN A 192.0.2.1")
+            self.assertEqual(self.successResultOf(self.addresses()).addresses, ("192.0.2.1",))
+        self.resolver = self.of(FAR)
+        self.servers.reactions[FAR] = refers(SOA)
+        self.failureResultOf(self.addresses(), NoSuchRecords)
+
     def test_no_servers(self) -> None:
         """Without a server there is no answer."""
         self.resolver = self.of()
