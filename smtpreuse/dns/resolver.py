@@ -132,10 +132,6 @@ class Resolver:
         """Ask everything anew from now on."""
         self._memory.forget()
 
-    def close(self) -> None:
-        """Give up the questions in flight."""
-        self._memory.close()
-
     async def _records(self, host: str, kind: dns.rdatatype.RdataType) -> _Found:
         try:
             name = dns.name.from_text(host).canonicalize()

@@ -211,13 +211,6 @@ class AnswerTests(_Asked):
         self.successResultOf(self.addresses())
         self.assertEqual(len(self.servers.asked), 2)
 
-    def test_close(self) -> None:
-        """Closing gives up the questions in flight."""
-        self.servers.gate = Deferred()
-        waiting = self.addresses()
-        self.resolver.close()
-        self.failureResultOf(waiting)
-
 
 class AliasTests(_Asked):
     """Aliases are followed, not for ever."""
