@@ -10,11 +10,17 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from smtpreuse.model.nexthop import Endpoint, parsed_address
 
 _FIELDS = re.compile(r"(?<!\\):")
+# linux/netlink.h and linux/rtnetlink.h; a message's header has 16 octets, and the type of a route is the eighth behind.
+_NLM_F_REQUEST, _RTM_NEWROUTE, _RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 1, 24, 26, 1, 2
+_ROUTE_TYPE = 16 + 7
+_LONGEST_ANSWER = 8192
 _WILDCARDS = {"tcp": "0.0.0.0", "tcp6": "::", "ssl": "0.0.0.0"}
 
 
@@ -34,14 +40,41 @@ def listening(texts: Iterable[str]) -> list[Endpoint]:
 
 
 def is_local(address: str) -> bool:
-    """Whether this address is one of this host's: then, and only then, can a socket be bound to it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    """
+    Whether this address is one of this host's, as the kernel's table of routes has it (rtnetlink(7)).
+
+    That a socket can be bound to it says less: where C{ip_nonlocal_bind} is set, as it is where addresses move between
+    hosts, that is so of every address. Where the table cannot be asked it has to do.
+    """
+    sought = ipaddress.ip_address(address)
+    family = socket.AF_INET6 if sought.version == 6 else socket.AF_INET
+    if sought.is_loopback or sought.is_unspecified:
+        # What goes to no address at all stays here too (RFC 1122 section 3.2.1.3; Linux sends it to loopback).
+        return True
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        return _delivered_here(family, sought.packed)
+    except (OSError, AttributeError):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-    except OSError:
-        return False
-    return True
+            return True
+    return False
+
+
+def _delivered_here(family: int, packed: bytes) -> bool:
+    """
+    @raise OSError: when the table of routes cannot be asked.
+    @raise AttributeError: when this system has no netlink.
+    """
+    attribute = struct.pack("=HH", 4 + len(packed), _RTA_DST) + packed
+    route = struct.pack("=8BI", family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0) + attribute
+    header = struct.pack("=IHHII", 16 + len(route), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asked:
+        asked.send(header + route)
+        # The kernel answers within the call before.
+        answer = asked.recv(_LONGEST_ANSWER, socket.MSG_DONTWAIT)
+    (kind,) = struct.unpack_from("=H", answer, 4)
+    # An error is an answer too: no way leads there, and to our own addresses there always is one.
+    return kind == _RTM_NEWROUTE and answer[_ROUTE_TYPE] == _RTN_LOCAL
 
 
 class Ourselves:

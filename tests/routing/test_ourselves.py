@@ -4,10 +4,14 @@ Tests of L{smtpreuse.routing.ourselves}.
 
 from __future__ import annotations
 
+import socket
+from unittest import mock
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.model.nexthop import Endpoint
-from smtpreuse.routing.ourselves import Ourselves, is_local, listening
+from smtpreuse.routing import ourselves
+from smtpreuse.routing.ourselves import Ourselves, _delivered_here, is_local, listening
 
 
 class ListeningTests(SynchronousTestCase):
@@ -28,13 +32,28 @@ class ListeningTests(SynchronousTestCase):
 
 
 class IsLocalTests(SynchronousTestCase):
-    """Whether an address is this host's."""
+    """Whether an address is this host's, by what the kernel says of it."""
 
     def test_both(self) -> None:
         """Loopback is, a documentation address is not."""
-        self.assertTrue(is_local("127.0.0.1"))
-        self.assertFalse(is_local("192.0.2.1"))
-        self.assertFalse(is_local("2001:db8::1"))
+        for address in ("127.0.0.1", "127.0.0.2", "::1", "0.0.0.0", "::"):
+            self.assertTrue(is_local(address), address)
+        for address in ("192.0.2.1", "2001:db8::1", "255.255.255.255", "224.0.0.1", "ff02::1"):
+            self.assertFalse(is_local(address), address)
+
+    def test_table(self) -> None:
+        """The table of routes has an entry for each of this host's addresses, and the whole of 127.0.0.0/8 is."""
+        self.assertTrue(_delivered_here(socket.AF_INET, bytes([127, 0, 0, 2])))
+        self.assertFalse(_delivered_here(socket.AF_INET, bytes([192, 0, 2, 1])))
+        self.assertFalse(_delivered_here(socket.AF_INET6, bytes([0x20, 0x01, 0x0D, 0xB8, *[0] * 11, 1])))
+
+    def test_without_table(self) -> None:
+        """Where the table cannot be asked, an address is ours when a socket can be bound to it."""
+        with mock.patch.object(ourselves, "_delivered_here", side_effect=OSError(97, "no such family")):
+            self.assertFalse(is_local("192.0.2.1"))
+            with mock.patch.object(socket.socket, "bind") as bind:
+                self.assertTrue(is_local("192.0.2.1"))
+        bind.assert_called_once_with(("192.0.2.1", 0))
 
 
 class OurselvesTests(SynchronousTestCase):
