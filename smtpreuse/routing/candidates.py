@@ -13,6 +13,7 @@ from itertools import groupby
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import AddressError, DNSError, NoSuchName, NoSuchRecords, RouteError
@@ -58,6 +59,8 @@ class _Host:
 class Candidates:
     """Resolves nexthops."""
 
+    log = Logger()
+
     def __init__(
         self, settings: Settings, resolver: IResolver, ourselves: Ourselves, source: random.Random
     ) -> None:
@@ -97,7 +100,7 @@ class Candidates:
     def _literal(self, nexthop: Nexthop, address: str, policy: Policy) -> Found:
         endpoint = Endpoint(address, nexthop.port)
         if endpoint.ipv6 not in self._families:
-            raise RouteError("5.4.4", f"unable to look up host {address}: its protocol is not in inet_protocols")
+            raise RouteError("5.4.4", _unusable(address))
         if self._ourselves.listen_at(endpoint):
             raise _loop(nexthop)
         candidate = Candidate(endpoint=endpoint, host=address, preference=0, policy=policy)
@@ -118,6 +121,9 @@ class Candidates:
             raise RouteError("5.1.10", f"Domain {domain} does not accept mail (nullMX): 556 5.1.10 (RFC 7505)")
         # A null MX beside others is a mistake that RFC 7505 section 3 says nothing may follow from; other names that no
         # host can have are mistakes too.
+        for record in answer.records:
+            if _numeric(record.host):
+                self.log.warn("MX record of {domain} names an address: {host}", domain=domain, host=record.host)
         return evolve(answer, records=tuple(record for record in answer.records if _is_host(record.host)))
 
     async def _reachable(self, nexthop: Nexthop, records: Sequence[MXRecord]) -> tuple[list[_Host], int | None]:
@@ -157,6 +163,11 @@ class Candidates:
 
     async def _host(self, name: str, preference: int) -> _Host:
         """The addresses of one host in all families at once."""
+        address = _numeric(name)
+        if address is not None:
+            if (":" in address) in self._families:
+                return _Host(name=address, preference=preference, addresses=(address,))
+            return _Host(name=address, preference=preference, error=NoSuchRecords(_unusable(address)))
         asked = [Deferred.fromCoroutine(self._addresses(name, ipv6)) for ipv6 in self._families]
         answers = await gatherResults(asked, consumeErrors=True)
         found = [answer for answer in answers if isinstance(answer, AddressAnswer)]
@@ -225,7 +236,18 @@ def _once(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(best.values())
 
 
+def _unusable(address: str) -> str:
+    return f"unable to look up host {address}: its protocol is not in inet_protocols"
+
+
+def _numeric(name: str) -> str | None:
+    """The address that stands where a host's name should, or L{None}: it is meant, and works with other servers."""
+    return None if "%" in name else parsed_address(name)
+
+
 def _is_host(name: str) -> bool:
+    if _numeric(name) is not None:
+        return True
     try:
         return not Nexthop.parse(name).literal and ":" not in name
     except AddressError:

@@ -5,8 +5,10 @@ Tests of L{smtpreuse.routing.candidates}.
 from __future__ import annotations
 
 import random
+from unittest import mock
 
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.config.load import settings_of
@@ -124,6 +126,30 @@ class MailHostTests(_Found):
         self.assertEqual(found.records, (MXRecord(9, "a.test"),))
         self.dns.domains["example.com"] = [(5, "a b.test")]
         self.assertEqual(self.refused("example.com")[0], "5.4.4")
+
+    def test_address_as_host(self) -> None:
+        """An address where a host's name should stand is used, if its protocol is, and the log has it."""
+        self.dns.domains["example.com"] = [(1, "192.0.2.7"), (2, "2001:DB8:0::7"), (3, "fe80::1%eth0"), (4, "a.test")]
+        self.dns.hosts["a.test"] = ["192.0.2.1"]
+        found = self.found("example.com")
+        self.assertEqual(
+            [(one.host, one.endpoint.address, one.preference) for one in found.candidates],
+            [("192.0.2.7", "192.0.2.7", 1), ("2001:db8::7", "2001:db8::7", 2), ("a.test", "192.0.2.1", 4)],
+        )
+        self.assertEqual(self.dns.asked, ["MX example.com", "A a.test", "AAAA a.test"])
+        self.assertEqual(self.addresses("example.com", inet_protocols="ipv4"), ["192.0.2.7", "192.0.2.1"])
+        self.assertNotIn("A 2001:db8::7", self.dns.asked)
+        self.dns.domains["a.test"] = [(1, "2001:db8::7")]
+        self.assertEqual(self.refused("a.test", inet_protocols="ipv4")[0], "5.4.4")
+        events: list[LogEvent] = []
+        with mock.patch.object(Candidates, "log", Logger(observer=events.append)):
+            self.found("example.com")
+        self.assertEqual([event["host"] for event in events], ["192.0.2.7", "2001:DB8:0::7"])
+
+    def test_address_of_ours_as_host(self) -> None:
+        """An address of ours there is a loop like any other."""
+        self.dns.domains["example.com"] = [(1, "192.0.2.99")]
+        self.assertEqual(self.refused("example.com:2525")[0], "5.4.6")
 
     def test_hosts_without_address(self) -> None:
         """Such hosts are skipped; a temporary error among them is noted."""
