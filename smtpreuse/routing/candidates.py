@@ -37,12 +37,14 @@ class Found:
     @ivar records: its MX records, all of them; none where it has none or was not asked for them.
     @ivar good_until: UNIX time at which the first of the answers expires.
     @ivar partial: whether a host was left out that may be found when asked again.
+    @ivar backup: whether we are one of its MX hosts, behind those that are left.
     """
 
     candidates: tuple[Candidate, ...]
     records: tuple[MXRecord, ...]
     good_until: float
     partial: bool = False
+    backup: bool = False
 
 
 @frozen(kw_only=True)
@@ -95,7 +97,7 @@ class Candidates:
         else:
             hosts, reached = await self._reachable(nexthop, answer.records)
         self._check(nexthop, hosts, reached)
-        return self._ordered(nexthop, policy, hosts, answer)
+        return evolve(self._ordered(nexthop, policy, hosts, answer), backup=reached is not None)
 
     def _literal(self, nexthop: Nexthop, address: str, policy: Policy) -> Found:
         endpoint = Endpoint(address, nexthop.port)

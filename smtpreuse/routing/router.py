@@ -36,8 +36,9 @@ PARTIAL = 60.0
 _MOST_ROUTES = 20_000
 # A fallback relay comes after every MX host (RFC 1035 section 3.3.9: a preference has 16 bits).
 _BEHIND_ALL = 65_536
-# Whoever does not want mail, or sends it back, does not get it on a detour either.
-_FINAL = ("5.1.10", "5.4.6")
+# Whoever does not want mail, or sends it back, does not get it on a detour either; and a relay would bring back what we
+# as an MX host have for a better one.
+_FINAL = ("4.4.4", "5.1.10", "5.4.6")
 
 
 @implementer(IRouter)
@@ -102,18 +103,21 @@ class Router:
         founds: list[Found] = []
         problem: DeliveryProblem | None = None
         site = site_of(nexthop, ())
+        fallback = self._fallback
         try:
             found = await self._candidates.find(nexthop, policy)
         except RouteError as error:
             problem = self._configured(error) if nexthop == self._relayhost else error
-            if error.status in _FINAL or not self._fallback:
+            if error.status in _FINAL or not fallback:
                 raise problem from error
         else:
             site = site_of(nexthop, found.records)
             if nexthop == self._relayhost:
                 found = evolve(found, candidates=tuple(evolve(one, configured=True) for one in found.candidates))
             founds.append(found)
-        for number, relay in enumerate(self._fallback):
+            if found.backup:
+                fallback = ()
+        for number, relay in enumerate(fallback):
             try:
                 founds.append(await self._behind(relay, number))
             except (RouteError, PolicyError) as error:

@@ -240,6 +240,9 @@ class LoopTests(_Found):
     def test_better_only(self) -> None:
         """Hosts as good as we are, or worse, are left out."""
         self.assertEqual(self.addresses("example.com"), ["192.0.2.1"])
+        self.assertTrue(self.found("example.com").backup)
+        self.dns.domains["example.com"] = [(1, "a.test")]
+        self.assertFalse(self.found("example.com").backup)
 
     def test_best(self) -> None:
         """Where we are the best host, mail loops."""

@@ -36,8 +36,9 @@ class _Routed(SynchronousTestCase):
         """A router under these settings."""
         settings = settings_of(**values)
         return Router(
-            settings, self.dns, Policies(settings), self.clock.seconds, random.Random(1), local=lambda address: False
-        )
+            settings, self.dns, Policies(settings), self.clock.seconds, random.Random(1),
+            local=lambda address: address == "192.0.2.99",
+        )  # fmt: skip
 
     def asked(self, nexthop: str) -> Deferred[Route]:
         """Ask for a route."""
@@ -186,6 +187,16 @@ class FallbackTests(_Routed):
         self.dns.domains["example.com"] = [(0, "")]
         self.assertEqual(self.refused(), "5.1.10")
         self.assertEqual(self.refused("[127.0.0.1]:2525"), "5.4.6")
+
+    def test_backup(self) -> None:
+        """What we take as an MX host for a better one goes to that alone: a relay might bring it back to us."""
+        self.router = self.of(listen="tcp:25", smtp_fallback_relay="[back.test]:26")
+        self.dns.domains["example.com"] = [(10, "a.test"), (20, "us.test")]
+        self.dns.hosts["us.test"] = ["192.0.2.99"]
+        self.assertEqual([one.host for one in self.route().candidates], ["a.test"])
+        self.router.forget()
+        self.dns.hosts["a.test"] = SOFT
+        self.assertEqual(self.refused(), "4.4.4")
 
     def test_one_missing(self) -> None:
         """A relay that cannot be found leaves the others."""
