@@ -8,11 +8,10 @@ Knows neither sessions nor which endpoints failed lately. Source: Postfix's C{sm
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from smtpreuse.config.settings import Settings
@@ -20,13 +19,15 @@ from smtpreuse.errors import AddressError, DNSError, NoSuchName, NoSuchRecords, 
 from smtpreuse.interfaces import IResolver
 from smtpreuse.model.nexthop import Candidate, Endpoint, Nexthop, parsed_address
 from smtpreuse.model.policy import Policy
-from smtpreuse.model.records import AddressAnswer, MXAnswer, MXRecord
+from smtpreuse.model.records import MXAnswer, MXRecord
 from smtpreuse.routing.families import balanced, by_family
+from smtpreuse.routing.hosts import Host, HostSearch, numeric, unusable
 from smtpreuse.routing.ourselves import Ourselves
 
 # Postfix's cap on the addresses of one destination (smtp_addr.c), for where smtp_mx_address_limit is 0.
 _MOST_ADDRESSES = 100
-_FOREVER = float("inf")
+# As many MX records of one domain count, the best ones: a domain may have thousands, and each has its look-ups.
+_MOST_RECORDS = 100
 
 
 @frozen(kw_only=True)
@@ -34,7 +35,7 @@ class Found:
     """
     What a nexthop leads to.
 
-    @ivar records: its MX records, all of them; none where it has none or was not asked for them.
+    @ivar records: its MX records, of more than a hundred the best; none where it has none or was not asked for them.
     @ivar good_until: UNIX time at which the first of the answers expires.
     @ivar partial: whether a host was left out that may be found when asked again.
     @ivar backup: whether we are one of its MX hosts, behind those that are left.
@@ -47,31 +48,27 @@ class Found:
     backup: bool = False
 
 
-@frozen(kw_only=True)
-class _Host:
-    """What is known of one host: its addresses, or why there are none."""
-
-    name: str
-    preference: int = 0
-    addresses: tuple[str, ...] = ()
-    good_until: float = _FOREVER
-    error: DNSError | None = None
-
-
 class Candidates:
     """Resolves nexthops."""
 
     log = Logger()
 
     def __init__(
-        self, settings: Settings, resolver: IResolver, ourselves: Ourselves, source: random.Random
+        self,
+        settings: Settings,
+        resolver: IResolver,
+        ourselves: Ourselves,
+        source: random.Random,
+        seconds: Callable[[], float],
     ) -> None:
         """
         @param source: of the order among equals.
+        @param seconds: the UNIX time.
         """
         self._resolver = resolver
         self._ourselves = ourselves
         self._random = source
+        self._seconds = seconds
         self._families = tuple(family == "ipv6" for family in settings.inet_protocols)
         self._preferred = settings.smtp_address_preference
         self._limit = settings.smtp_mx_address_limit or _MOST_ADDRESSES
@@ -87,26 +84,27 @@ class Candidates:
         address = parsed_address(nexthop.host)
         if address is not None:
             return self._literal(nexthop, address, policy)
+        search = HostSearch(self._resolver, self._families, self._limit, self._seconds)
         answer = None if nexthop.literal or not self._mx else await self._mail_hosts(nexthop.host)
         if answer is None:
             if self._ourselves.are(nexthop.host, nexthop.port):
                 raise _loop(nexthop)
-            hosts, reached = [await self._host(nexthop.host, 0)], None
+            hosts, reached = await search.equals([nexthop.host], 0, True), None
             if hosts[0].error is not None:
                 raise _unreachable(hosts[0].error)
         else:
-            hosts, reached = await self._reachable(nexthop, answer.records)
+            hosts, reached = await self._reachable(nexthop, answer.records, search)
         self._check(nexthop, hosts, reached)
         return evolve(self._ordered(nexthop, policy, hosts, answer), backup=reached is not None)
 
     def _literal(self, nexthop: Nexthop, address: str, policy: Policy) -> Found:
         endpoint = Endpoint(address, nexthop.port)
         if endpoint.ipv6 not in self._families:
-            raise RouteError("5.4.4", _unusable(address))
+            raise RouteError("5.4.4", unusable(address))
         if self._ourselves.listen_at(endpoint):
             raise _loop(nexthop)
         candidate = Candidate(endpoint=endpoint, host=address, preference=0, policy=policy)
-        return Found(candidates=(candidate,), records=(), good_until=_FOREVER)
+        return Found(candidates=(candidate,), records=(), good_until=float("inf"))
 
     async def _mail_hosts(self, domain: str) -> MXAnswer | None:
         """
@@ -123,74 +121,38 @@ class Candidates:
             raise RouteError("5.1.10", f"Domain {domain} does not accept mail (nullMX): 556 5.1.10 (RFC 7505)")
         # A null MX beside others is a mistake that RFC 7505 section 3 says nothing may follow from; other names that no
         # host can have are mistakes too.
-        for record in answer.records:
-            if _numeric(record.host):
+        records = [record for record in answer.records if _is_host(record.host)]
+        records = sorted(records, key=lambda record: (record.preference, record.host))[:_MOST_RECORDS]
+        for record in records:
+            if numeric(record.host):
                 self.log.warn("MX record of {domain} names an address: {host}", domain=domain, host=record.host)
-        return evolve(answer, records=tuple(record for record in answer.records if _is_host(record.host)))
+        return evolve(answer, records=tuple(records))
 
-    async def _reachable(self, nexthop: Nexthop, records: Sequence[MXRecord]) -> tuple[list[_Host], int | None]:
+    async def _reachable(
+        self, nexthop: Nexthop, records: Sequence[MXRecord], search: HostSearch
+    ) -> tuple[list[Host], int | None]:
         """
         Look up mail hosts, the preferred ones first, until there are addresses enough.
 
+        @param records: in the order of their preference.
         @return: the hosts, and the preference from which on the hosts would be ourselves or worse, if any.
         """
-        hosts: list[_Host] = []
-        for preference, group in groupby(sorted(records, key=lambda record: record.preference), lambda r: r.preference):
-            level: list[_Host] = []
+        hosts: list[Host] = []
+        for preference, group in groupby(records, key=lambda record: record.preference):
             names = sorted({record.host for record in group})
             self._random.shuffle(names)
             if any(self._ourselves.are(name, nexthop.port) for name in names):
                 return hosts, preference
-            for name in names:
-                # Where one of them may be us, the equals of that one must be known before any is taken.
-                if not self._ourselves.may_be(nexthop.port) and self._enough([*hosts, *level]):
-                    break
-                level.append(await self._host(name, preference))
-            if any(self._ourselves.listen_at(Endpoint(a, nexthop.port)) for host in level for a in host.addresses):
+            # Where one of them may be us, the equals of that one must be known before any is taken.
+            equals = await search.equals(names, preference, self._ourselves.may_be(nexthop.port))
+            if any(self._ourselves.listen_at(Endpoint(a, nexthop.port)) for host in equals for a in host.addresses):
                 return hosts, preference
-            hosts += level
-            if self._enough(hosts):
+            hosts += equals
+            if not search.missing():
                 break
         return hosts, None
 
-    def _enough(self, hosts: Sequence[_Host]) -> bool:
-        """
-        Whether so many addresses are known as will be tried, and IPv4 ones among them: where IPv6 does not get through,
-        nothing else would be left.
-        """
-        addresses = [address for host in hosts for address in host.addresses]
-        return len(addresses) >= self._limit and (
-            False not in self._families or any(":" not in address for address in addresses)
-        )
-
-    async def _host(self, name: str, preference: int) -> _Host:
-        """The addresses of one host in all families at once."""
-        address = _numeric(name)
-        if address is not None:
-            if (":" in address) in self._families:
-                return _Host(name=address, preference=preference, addresses=(address,))
-            return _Host(name=address, preference=preference, error=NoSuchRecords(_unusable(address)))
-        asked = [Deferred.fromCoroutine(self._addresses(name, ipv6)) for ipv6 in self._families]
-        answers = await gatherResults(asked, consumeErrors=True)
-        found = [answer for answer in answers if isinstance(answer, AddressAnswer)]
-        if found:
-            return _Host(
-                name=name,
-                preference=preference,
-                addresses=tuple(address for answer in found for address in answer.addresses),
-                good_until=min(answer.good_until for answer in found),
-            )
-        errors = [answer for answer in answers if isinstance(answer, DNSError)]
-        error = next((error for error in errors if error.temporary), errors[0])
-        return _Host(name=name, preference=preference, error=error)
-
-    async def _addresses(self, name: str, ipv6: bool) -> AddressAnswer | DNSError:
-        try:
-            return await self._resolver.addresses(name, ipv6)
-        except DNSError as error:
-            return error
-
-    def _check(self, nexthop: Nexthop, hosts: Sequence[_Host], reached: int | None) -> None:
+    def _check(self, nexthop: Nexthop, hosts: Sequence[Host], reached: int | None) -> None:
         """
         @raise RouteError: when no host is left to try.
         """
@@ -209,7 +171,7 @@ class Candidates:
             raise RouteError("5.4.4", f"no MX host for {nexthop} has a valid name")
         raise _unreachable(next((error for error in errors if error.temporary), errors[-1]))
 
-    def _ordered(self, nexthop: Nexthop, policy: Policy, hosts: Sequence[_Host], answer: MXAnswer | None) -> Found:
+    def _ordered(self, nexthop: Nexthop, policy: Policy, hosts: Sequence[Host], answer: MXAnswer | None) -> Found:
         candidates = [
             Candidate(
                 endpoint=Endpoint(address, nexthop.port), host=host.name, preference=host.preference, policy=policy
@@ -238,17 +200,8 @@ def _once(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(best.values())
 
 
-def _unusable(address: str) -> str:
-    return f"unable to look up host {address}: its protocol is not in inet_protocols"
-
-
-def _numeric(name: str) -> str | None:
-    """The address that stands where a host's name should, or L{None}: it is meant, and works with other servers."""
-    return None if "%" in name else parsed_address(name)
-
-
 def _is_host(name: str) -> bool:
-    if _numeric(name) is not None:
+    if numeric(name) is not None:
         return True
     try:
         return not Nexthop.parse(name).literal and ":" not in name

@@ -70,7 +70,7 @@ class Router:
             settings.myhostname, listening(settings.listen) if listens is None else listens, local
         )
         self._transport = Transport(settings)
-        self._candidates = Candidates(settings, resolver, ourselves, source)
+        self._candidates = Candidates(settings, resolver, ourselves, source, seconds)
         self._policies = policies
         self._seconds = seconds
         self._fallback = settings.smtp_fallback_relay

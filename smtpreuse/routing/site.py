@@ -56,7 +56,7 @@ def site_of(nexthop: Nexthop, records: Sequence[MXRecord]) -> Site:
     """
     The site of a nexthop.
 
-    @param records: its MX records, all that there are; none for a relay host, an address or a domain without any.
+    @param records: its MX records; none for a relay host, an address or a domain without any.
     """
     if not records:
         return Site(name=str(nexthop))

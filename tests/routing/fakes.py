@@ -21,7 +21,8 @@ class FakeResolver:
     @ivar hosts: addresses of each host, of both families, or the error; those that are missing do not exist.
     @ivar good_until: of every answer, unless C{expiries} has one for the name.
     @ivar asked: every question.
-    @ivar gate: what answers wait for, if anything.
+    @ivar gate: what answers to MX questions wait for, if anything.
+    @ivar gates: what answers for the addresses of a host wait for, by its name.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class FakeResolver:
         self.expiries: dict[str, float] = {}
         self.asked: list[str] = []
         self.gate: Deferred[None] | None = None
+        self.gates: dict[str, Deferred[None]] = {}
 
     async def mx(self, domain: str) -> MXAnswer:
         """See L{IResolver.mx}."""
@@ -46,6 +48,11 @@ class FakeResolver:
     async def addresses(self, host: str, ipv6: bool) -> AddressAnswer:
         """See L{IResolver.addresses}."""
         self.asked.append(f"{'AAAA' if ipv6 else 'A'} {host}")
+        gate = self.gates.get(host)
+        if gate is not None:
+            waiting: Deferred[None] = Deferred()
+            gate.chainDeferred(waiting)
+            await waiting
         found = self.hosts.get(host, NoSuchName(f"{host} not found"))
         if isinstance(found, Exception):
             raise found

@@ -8,6 +8,7 @@ import random
 from unittest import mock
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -27,13 +28,14 @@ SOFT = DNSError("no answer in time", temporary=True)
 class _Found(SynchronousTestCase):
     def setUp(self) -> None:
         self.dns = FakeResolver()
+        self.clock = Clock()
         self.listens = [Endpoint("0.0.0.0", 2525)]
 
     def find(self, nexthop: str, **values: str) -> Deferred[Found]:
         """Resolve, under these settings; 192.0.2.99 is an address of this host."""
         settings = settings_of(**values)
         ourselves = Ourselves(settings.myhostname, self.listens, lambda address: address == "192.0.2.99")
-        candidates = Candidates(settings, self.dns, ourselves, random.Random(1))
+        candidates = Candidates(settings, self.dns, ourselves, random.Random(1), self.clock.seconds)
         return Deferred.fromCoroutine(candidates.find(Nexthop.parse(nexthop), POLICY))
 
     def found(self, nexthop: str, **values: str) -> Found:
@@ -79,8 +81,9 @@ class MailHostTests(_Found):
         self.dns.domains["example.com"] = [(1, f"h{n}.test") for n in range(4)] + [(2, "z.test")]
         self.dns.hosts = {f"h{n}.test": [f"192.0.2.{n}"] for n in range(4)} | {"z.test": ["192.0.2.9"]}
         candidates = Candidates(
-            settings_of(), self.dns, Ourselves("x.test", [], lambda address: False), random.Random(7)
-        )
+            settings_of(), self.dns, Ourselves("x.test", [], lambda address: False), random.Random(7),
+            self.clock.seconds,
+        )  # fmt: skip
         orders = set()
         for _ in range(30):
             found = self.successResultOf(Deferred.fromCoroutine(candidates.find(Nexthop.parse("example.com"), POLICY)))
@@ -224,6 +227,85 @@ class LimitTests(_Found):
         """Only the protocols in use are asked for."""
         self.addresses("example.com", inet_protocols="ipv4", smtp_mx_address_limit="1")
         self.assertEqual(self.dns.asked, ["MX example.com", "A h1.test"])
+
+
+    def test_together(self) -> None:
+        """Hosts of equal preference are looked up a few at a time, those of another only when they are needed."""
+        self.dns.domains["example.com"] = [(1, f"h{n}.test") for n in range(1, 9)] + [(2, "h9.test")]
+        self.dns.gates = {f"h{n}.test": Deferred() for n in range(1, 9)}
+        running = self.find("example.com", inet_protocols="ipv4", smtp_mx_address_limit="3")
+        self.assertEqual(len(self.dns.asked), 1 + 3)
+        for gate in self.dns.gates.values():
+            gate.callback(None)
+        self.assertEqual(len(self.successResultOf(running).candidates), 3)
+        self.assertEqual(len(self.dns.asked), 1 + 3)
+
+    def test_never_too_many(self) -> None:
+        """However many are needed, so that one domain does not take all descriptors."""
+        self.dns.domains["example.com"] = [(1, f"h{n}.test") for n in range(1, 10)]
+        self.dns.gates = {f"h{n}.test": Deferred() for n in range(1, 10)}
+        self.listens = [Endpoint("0.0.0.0", 25)]
+        for limit in ("1", "0"):
+            self.dns.asked.clear()
+            running = self.find("example.com", smtp_mx_address_limit=limit)
+            self.assertEqual(len(self.dns.asked), 1 + 5 * 2)
+            running.cancel()
+            self.failureResultOf(running)
+
+    def test_most_records(self) -> None:
+        """Of thousands of MX records the hundred best count."""
+        self.dns.domains["example.com"] = [(n, f"h{n}.test") for n in range(2000, 0, -1)]
+        self.dns.hosts = {"h100.test": ["192.0.2.1"], "h101.test": ["192.0.2.2"]}
+        found = self.found("example.com")
+        self.assertEqual([one.host for one in found.candidates], ["h100.test"])
+        self.assertEqual(len(found.records), 100)
+        self.assertEqual(len(self.dns.asked), 1 + 100 * 2)
+
+
+class TimeTests(_Found):
+    """One nexthop takes no longer than half a minute, whatever its hosts are."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.dns.domains["example.com"] = [(n, f"h{n}.test") for n in range(1, 10)]
+        self.gates: list[Deferred[None]] = [Deferred() for _ in range(9)]
+        self.dns.gates = {f"h{n + 1}.test": gate for n, gate in enumerate(self.gates)}
+        self.dns.hosts = {f"h{n}.test": SOFT for n in range(2, 10)}
+
+    def slow(self, number: int) -> None:
+        """This host's answer comes, after ten seconds."""
+        self.clock.advance(10.0)
+        self.gates[number].callback(None)
+
+    def test_found_counts(self) -> None:
+        """What was found until then is taken; the rest is asked for again soon."""
+        self.dns.hosts["h1.test"] = ["192.0.2.1"]
+        running = self.find("example.com")
+        self.slow(0)
+        self.assertNoResult(running)
+        self.slow(1)
+        found = self.successResultOf(running)
+        self.assertEqual([one.host for one in found.candidates], ["h1.test"])
+        self.assertTrue(found.partial)
+        self.assertNotIn("A h3.test", self.dns.asked)
+
+    def test_nothing_found(self) -> None:
+        """Mail waits, even where those that were asked do not exist."""
+        del self.dns.hosts["h2.test"]
+        running = self.find("example.com")
+        self.slow(0)
+        self.slow(1)
+        error = self.failureResultOf(running, RouteError).value
+        self.assertEqual(error.status, "4.4.3")
+        self.assertIn("name=h3.test: others before it took too long", error.text)
+
+    def test_loop(self) -> None:
+        """That a host not looked up any more has our name is seen all the same."""
+        self.dns.domains["example.com"] = [(1, "h1.test"), (2, "h2.test"), (3, "h3.test"), (4, "host.example.com")]
+        running = self.find("example.com:2525")
+        self.slow(0)
+        self.slow(1)
+        self.assertEqual(self.failureResultOf(running, RouteError).value.status, "4.4.4")
 
 
 class LoopTests(_Found):
