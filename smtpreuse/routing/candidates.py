@@ -72,6 +72,7 @@ class Candidates:
         self._families = tuple(family == "ipv6" for family in settings.inet_protocols)
         self._preferred = settings.smtp_address_preference
         self._limit = settings.smtp_mx_address_limit or _MOST_ADDRESSES
+        self._fallback = bool(settings.smtp_fallback_relay)
         self._mx = settings.smtp_dns_support_level != "disabled"
 
     async def find(self, nexthop: Nexthop, policy: Policy) -> Found:
@@ -132,7 +133,8 @@ class Candidates:
         self, nexthop: Nexthop, records: Sequence[MXRecord], search: HostSearch
     ) -> tuple[list[Host], int | None]:
         """
-        Look up mail hosts, the preferred ones first, until there are addresses enough.
+        Look up mail hosts, the preferred ones first, until there are addresses enough. Where there is a fallback relay
+        it must be known besides whether we are among them, however far behind.
 
         @param records: in the order of their preference.
         @return: the hosts, and the preference from which on the hosts would be ourselves or worse, if any.
@@ -148,7 +150,7 @@ class Candidates:
             if any(self._ourselves.listen_at(Endpoint(a, nexthop.port)) for host in equals for a in host.addresses):
                 return hosts, preference
             hosts += equals
-            if not search.missing():
+            if not search.missing() and not (self._fallback and self._ourselves.may_be(nexthop.port)):
                 break
         return hosts, None
 

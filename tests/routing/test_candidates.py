@@ -326,6 +326,13 @@ class LoopTests(_Found):
         self.dns.domains["example.com"] = [(1, "a.test")]
         self.assertFalse(self.found("example.com").backup)
 
+    def test_far_behind(self) -> None:
+        """Where there is a fallback relay, we are looked for behind hosts enough as well."""
+        self.assertFalse(self.found("example.com", smtp_mx_address_limit="1").backup)
+        found = self.found("example.com", smtp_mx_address_limit="1", smtp_fallback_relay="[back.test]")
+        self.assertTrue(found.backup)
+        self.assertEqual([one.host for one in found.candidates], ["a.test"])
+
     def test_best(self) -> None:
         """Where we are the best host, mail loops."""
         self.dns.domains["example.com"] = [(2, "us.test"), (2, "b.test"), (3, "c.test")]
