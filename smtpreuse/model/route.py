@@ -14,7 +14,7 @@ class Site:
     """
     The unit of limits: windows, rates, dead hosts and learned facts belong to it.
 
-    @ivar name: the provider's suffix, the sorted MX hosts, or the relay host; what the operator's tools show.
+    @ivar name: the provider's, the sorted MX hosts, or the relay host; what the operator's tools show.
     """
 
     name: str

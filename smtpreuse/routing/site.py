@@ -2,18 +2,21 @@
 Which destinations share their limits.
 
 Knows neither limits nor sessions. The customers of a large provider have an MX name each and one set of servers behind
-them, so its domains are one site; others are one site when their MX hosts are the same.
+them, so the domains that are its alone are one site; others are one site when their MX hosts are the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.records import MXRecord
 from smtpreuse.model.route import Site
 
-# Suffix of the best MX host to name of the site. The suffixes are those that the providers tell their customers to put
+# Characters of a site's name, beside a port and a digest: a domain may have a hundred MX hosts with 253 each.
+_LONGEST = 255
+# Suffix of MX hosts to name of the site. The suffixes are those that the providers tell their customers to put
 # into their MX records.
 PROVIDERS = {
     "google.com": "google",
@@ -60,9 +63,18 @@ def site_of(nexthop: Nexthop, records: Sequence[MXRecord]) -> Site:
     """
     if not records:
         return Site(name=str(nexthop))
-    best = min(records, key=lambda record: (record.preference, record.host))
-    name = provider(best.host) or ",".join(sorted({record.host for record in records}))
+    hosts = sorted({record.host for record in records})
+    providers = {provider(host) for host in hosts}
+    # One host that is not the provider's, and the domain could fail at will in the name of all the others.
+    name = (providers.pop() if len(providers) == 1 else None) or _bounded(",".join(hosts))
     return Site(name=name if nexthop.port == 25 else f"{name}:{nexthop.port}")
+
+
+def _bounded(name: str) -> str:
+    """A name that would be too long is cut, and has a digest of the whole behind it."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}...{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def provider(host: str) -> str | None:

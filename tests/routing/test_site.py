@@ -20,10 +20,11 @@ class SiteTests(SynchronousTestCase):
     """Limits are shared by who shares the servers."""
 
     def test_provider(self) -> None:
-        """The best MX host decides, by whole labels."""
+        """A domain whose MX hosts are all a provider's belongs to it, by whole labels."""
         self.assertEqual(site("example.com", (5, "aspmx.l.google.com"), (1, "alt1.aspmx.l.google.com")), "google")
         self.assertEqual(site("example.com", (1, "mx.example.com"), (5, "aspmx.l.google.com")),
                          "aspmx.l.google.com,mx.example.com")
+        self.assertEqual(site("example.com", (1, "aspmx.l.google.com"), (5, "alt1.aspmx.l.googlemail.com")), "google")
         self.assertEqual(site("example.com", (1, "example-com.mail.protection.outlook.com")), "outlook")
         self.assertEqual(site("example.com", (1, "mx.notgoogle.com")), "mx.notgoogle.com")
 
@@ -38,11 +39,22 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(site("a.test", (1, "mx2.test"), (1, "mx1.test")), "mx1.test,mx2.test")
         self.assertEqual(site("b.test", (7, "mx1.test"), (3, "mx2.test"), (9, "mx1.test")), "mx1.test,mx2.test")
 
-    def test_equal_best(self) -> None:
-        """Among equals the first name decides, so that the order of an answer does not."""
-        records = [(1, "aspmx.l.google.com"), (1, "zz.example.com")]
-        self.assertEqual(site("a.test", *records), "google")
-        self.assertEqual(site("a.test", *reversed(records)), "google")
+    def test_provider_and_others(self) -> None:
+        """Naming a provider's host beside others makes nobody the provider: its site would bear what they do."""
+        for other in ("mx.example.com", "mx1.example.yahoodns.net", "192.0.2.1"):
+            for preference in (0, 1, 9):
+                name = site("example.com", (1, "aspmx.l.google.com"), (preference, other))
+                self.assertEqual(name, ",".join(sorted(["aspmx.l.google.com", other])))
+
+    def test_long(self) -> None:
+        """A name is bounded, and still tells different sets apart."""
+        hosts = [(n, f"mail{n:03}.{'x' * 60}.example.com") for n in range(100)]
+        names = {site("example.com", *hosts), site("example.com", *hosts[:-1]), site("example.com", *hosts[:4])}
+        self.assertEqual(len(names), 3)
+        self.assertLess(max(map(len, names)), 300)
+        self.assertTrue(min(names).startswith("mail000.xxx"))
+        self.assertEqual(site("a.test", *hosts), site("b.test", *reversed(hosts)))
+        self.assertTrue(site("a.test:2525", *hosts).endswith(":2525"))
 
     def test_without_mx(self) -> None:
         """A relay host, an address and a domain without MX records are sites by their own text."""
