@@ -24,6 +24,7 @@ from zope.interface import alsoProvides
 
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import SmtpreuseError, StartError
+from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.roles.assembly import House, IServiceReactor, assemble
 from smtpreuse.roles.configuration import endpoint
 from smtpreuse.roles.controlport import ControlPort, clear
@@ -127,10 +128,12 @@ class DeliveryService(Service):
         await opening
         if problems:
             raise problems[0]
+        hosts = [port.getHost() for port in self._ports]
+        house.router.listen_on(Endpoint(at.host, at.port) for at in hosts if isinstance(at, IPv4Address | IPv6Address))
         house.dispatcher.start()
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(house.maillog.reopen))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
-        places = ", ".join(_place(port.getHost()) for port in self._ports)
+        places = ", ".join(map(_place, hosts))
         self.log.info("ready: {places}", places=places)
         try:
             os.write(1, f"ready: listening on {places}\n".encode())

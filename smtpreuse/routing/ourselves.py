@@ -8,35 +8,17 @@ mail server may well run on this host beside us, and mail for it is no loop.
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from smtpreuse.model.nexthop import Endpoint, parsed_address
+from smtpreuse.model.nexthop import Endpoint
 
-_FIELDS = re.compile(r"(?<!\\):")
 # linux/netlink.h and linux/rtnetlink.h; a message's header has 16 octets, and the type of a route is the eighth behind.
 _NLM_F_REQUEST, _RTM_NEWROUTE, _RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 1, 24, 26, 1, 2
 _ROUTE_TYPE = 16 + 7
 _LONGEST_ANSWER = 8192
-_WILDCARDS = {"tcp": "0.0.0.0", "tcp6": "::", "ssl": "0.0.0.0"}
-
-
-def listening(texts: Iterable[str]) -> list[Endpoint]:
-    """
-    The addresses and ports of those of Twisted's endpoint descriptions that name them; C{0.0.0.0} and C{::} for all.
-    """
-    found: list[Endpoint] = []
-    for text in texts:
-        kind, *fields = (field.replace("\\:", ":") for field in _FIELDS.split(text))
-        named = dict(field.split("=", 1) for field in fields if "=" in field)
-        port = named.get("port") or next((field for field in fields if "=" not in field), "")
-        address = parsed_address(named.get("interface") or _WILDCARDS.get(kind, ""))
-        if address is not None and port.isascii() and port.isdigit() and int(port):
-            found.append(Endpoint(address, int(port)))
-    return found
 
 
 def is_local(address: str) -> bool:
@@ -80,21 +62,29 @@ def _delivered_here(family: int, packed: bytes) -> bool:
 class Ourselves:
     """What this service is known by: its name, and where it listens."""
 
-    def __init__(self, name: str, listens: Iterable[Endpoint], local: Callable[[str], bool] = is_local) -> None:
+    def __init__(
+        self, name: str, listens: Iterable[Endpoint] = (), local: Callable[[str], bool] = is_local
+    ) -> None:
         """
         @param name: C{myhostname}.
-        @param listens: addresses and ports; C{0.0.0.0} and C{::} stand for all of this host.
+        @param listens: see L{listen_on}.
         @param local: whether an address is one of this host's.
         """
         self._name = name.lower()
-        self._listens = frozenset(listens)
+        self._local = local
+        self.listen_on(listens)
+
+    def listen_on(self, listens: Iterable[Endpoint]) -> None:
+        """
+        @param listens: addresses and ports; C{0.0.0.0} and C{::} stand for all of this host.
+        """
+        self._listens = frozenset(_plain(endpoint) for endpoint in listens)
         self._ports = frozenset(endpoint.port for endpoint in self._listens)
         # A socket bound to "::" takes IPv4 as well.
         wildcards = [endpoint for endpoint in self._listens if ipaddress.ip_address(endpoint.address).is_unspecified]
         self._everywhere = frozenset((endpoint.port, False) for endpoint in wildcards) | frozenset(
             (endpoint.port, True) for endpoint in wildcards if endpoint.ipv6
         )
-        self._local = local
 
     def may_be(self, port: int) -> bool:
         """Whether a server at this port can be us at all."""
@@ -106,6 +96,15 @@ class Ourselves:
 
     def listen_at(self, endpoint: Endpoint) -> bool:
         """Whether a connection to this endpoint would be one to ourselves."""
+        endpoint = _plain(endpoint)
         if endpoint in self._listens:
             return True
         return (endpoint.port, endpoint.ipv6) in self._everywhere and self._local(endpoint.address)
+
+
+def _plain(endpoint: Endpoint) -> Endpoint:
+    """An IPv4 address in IPv6 form leads where the address in it does (RFC 4291 section 2.5.5.2)."""
+    address = ipaddress.ip_address(endpoint.address)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return Endpoint(str(address.ipv4_mapped), endpoint.port)
+    return endpoint

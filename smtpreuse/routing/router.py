@@ -21,7 +21,7 @@ from smtpreuse.interfaces import IResolver, IRouter
 from smtpreuse.model.nexthop import Candidate, Endpoint, Nexthop
 from smtpreuse.model.route import Route
 from smtpreuse.routing.candidates import Candidates, Found
-from smtpreuse.routing.ourselves import Ourselves, is_local, listening
+from smtpreuse.routing.ourselves import Ourselves, is_local
 from smtpreuse.routing.site import site_of
 from smtpreuse.routing.transport import Transport
 from smtpreuse.tls.policy import Policies
@@ -57,20 +57,18 @@ class Router:
         seconds: Callable[[], float],
         source: random.Random,
         *,
-        listens: Iterable[Endpoint] | None = None,
+        listens: Iterable[Endpoint] = (),
         local: Callable[[str], bool] = is_local,
     ) -> None:
         """
         @param seconds: the UNIX time.
         @param source: of the order among servers of equal preference.
-        @param listens: where this service takes mail; L{None} for what the parameter C{listen} says.
+        @param listens: see L{listen_on}.
         @param local: whether an address is one of this host's.
         """
-        ourselves = Ourselves(
-            settings.myhostname, listening(settings.listen) if listens is None else listens, local
-        )
+        self._ourselves = Ourselves(settings.myhostname, listens, local)
         self._transport = Transport(settings)
-        self._candidates = Candidates(settings, resolver, ourselves, source, seconds)
+        self._candidates = Candidates(settings, resolver, self._ourselves, source, seconds)
         self._policies = policies
         self._seconds = seconds
         self._fallback = settings.smtp_fallback_relay
@@ -89,6 +87,15 @@ class Router:
         @raise PolicyError: when what a connection must prove cannot be told.
         """
         return await self._routes.recall(nexthop, partial(self._resolved, nexthop))
+
+    def listen_on(self, listens: Iterable[Endpoint]) -> None:
+        """
+        Mail for there would come back, from now on.
+
+        @param listens: where this service takes mail; C{0.0.0.0} and C{::} stand for all addresses of this host.
+        """
+        self._ourselves.listen_on(listens)
+        self.forget()
 
     def forget(self) -> None:
         """Resolve everything anew from now on."""

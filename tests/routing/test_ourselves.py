@@ -11,24 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.routing import ourselves
-from smtpreuse.routing.ourselves import Ourselves, _delivered_here, is_local, listening
-
-
-class ListeningTests(SynchronousTestCase):
-    """Endpoint descriptions tell where we listen."""
-
-    def test_forms(self) -> None:
-        """TCP in its forms; what has no address, or port 0, is left out."""
-        self.assertEqual(
-            listening([
-                "tcp:2525:interface=127.0.0.1", "tcp:25", "tcp:port=26:interface=\\:\\:1", "tcp6:27", "ssl:465",
-                "unix:/run/x", "tcp:0", "systemd:domain=INET:name=smtp", "tcp:smtp", "tcp:interface=127.0.0.1",
-            ]),
-            [
-                Endpoint("127.0.0.1", 2525), Endpoint("0.0.0.0", 25), Endpoint("::1", 26), Endpoint("::", 27),
-                Endpoint("0.0.0.0", 465),
-            ],
-        )
+from smtpreuse.routing.ourselves import Ourselves, _delivered_here, is_local
 
 
 class IsLocalTests(SynchronousTestCase):
@@ -80,6 +63,21 @@ class OurselvesTests(SynchronousTestCase):
         us = self.ourselves(Endpoint("::", 25))
         self.assertTrue(us.listen_at(Endpoint("192.0.2.1", 25)))
         self.assertTrue(us.listen_at(Endpoint("2001:db8::1", 25)))
+
+    def test_mapped(self) -> None:
+        """An IPv4 address in IPv6 form is that address."""
+        us = self.ourselves(Endpoint("127.0.0.1", 25), Endpoint("0.0.0.0", 26))
+        self.assertTrue(us.listen_at(Endpoint("::ffff:127.0.0.1", 25)))
+        self.assertTrue(us.listen_at(Endpoint("::ffff:192.0.2.1", 26)))
+        self.assertFalse(us.listen_at(Endpoint("::ffff:192.0.2.1", 25)))
+        self.assertTrue(self.ourselves(Endpoint("::ffff:127.0.0.1", 25)).listen_at(Endpoint("127.0.0.1", 25)))
+
+    def test_listen_on(self) -> None:
+        """Only where we listen last counts."""
+        us = self.ourselves(Endpoint("127.0.0.1", 25))
+        us.listen_on([Endpoint("127.0.0.1", 2525)])
+        self.assertFalse(us.listen_at(Endpoint("127.0.0.1", 25)))
+        self.assertTrue(us.listen_at(Endpoint("127.0.0.1", 2525)))
 
     def test_name(self) -> None:
         """Our name is us at our port alone."""

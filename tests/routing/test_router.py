@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from smtpreuse.config.load import settings_of
 from smtpreuse.errors import DeliveryProblem, DNSError, PolicyError
 from smtpreuse.interfaces import IRouter
-from smtpreuse.model.nexthop import Nexthop
+from smtpreuse.model.nexthop import Endpoint, Nexthop
 from smtpreuse.model.policy import Level
 from smtpreuse.model.route import Route
 from smtpreuse.routing.router import Router
@@ -130,8 +130,9 @@ class RouterTests(_Routed):
         self.failureResultOf(waiting, CancelledError)
 
     def test_loop(self) -> None:
-        """What the parameter listen says is ourselves."""
-        self.router = self.of(listen="tcp:2525:interface=127.0.0.1")
+        """Where we listen is ourselves, whatever was found before."""
+        self.route("[127.0.0.1]:2525")
+        self.router.listen_on([Endpoint("127.0.0.1", 2525)])
         self.assertEqual(self.refused("[127.0.0.1]:2525"), "5.4.6")
 
     def test_policy_error(self) -> None:
@@ -184,13 +185,15 @@ class FallbackTests(_Routed):
 
     def test_final(self) -> None:
         """A domain that wants no mail, and a loop, are no reason for a detour."""
+        self.router.listen_on([Endpoint("127.0.0.1", 2525)])
         self.dns.domains["example.com"] = [(0, "")]
         self.assertEqual(self.refused(), "5.1.10")
         self.assertEqual(self.refused("[127.0.0.1]:2525"), "5.4.6")
 
     def test_backup(self) -> None:
         """What we take as an MX host for a better one goes to that alone: a relay might bring it back to us."""
-        self.router = self.of(listen="tcp:25", smtp_fallback_relay="[back.test]:26")
+        self.router = self.of(smtp_fallback_relay="[back.test]:26")
+        self.router.listen_on([Endpoint("0.0.0.0", 25)])
         self.dns.domains["example.com"] = [(10, "a.test"), (20, "us.test")]
         self.dns.hosts["us.test"] = ["192.0.2.99"]
         self.assertEqual([one.host for one in self.route().candidates], ["a.test"])

@@ -1,15 +1,20 @@
 """
-Tests of L{smtpreuse.routing.ourselves} on a host whose addresses move.
+What counts as ourselves, on a real host: addresses that move, and endpoints that name no address.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import smtplib
+import socket
 import subprocess
 import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.service import until
+from tests.system.world import SystemTestCase
 
 
 class NonlocalBindTests(SynchronousTestCase):
@@ -31,3 +36,19 @@ class NonlocalBindTests(SynchronousTestCase):
             capture_output=True, text=True, check=False, env={"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         self.assertEqual((done.stdout.split(), done.stderr), (["False", "True"], ""))
+
+
+class ListeningTests(SystemTestCase):
+    """A relay host that is this service is seen, however the endpoint is written."""
+
+    def test_named_interface(self) -> None:
+        """The address that is listened on counts, not the text that led to it."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        running = self.service(relayhost=f"[127.0.0.1]:{port}")
+        running.start("--listen", f"tcp:{port}:interface=localhost")
+        with smtplib.SMTP(*running.address) as client:
+            client.sendmail("me@example.com", ["you@example.com"], "Subject: round\r\n\r\nand round\r\n")
+        loops = f"mail for [127.0.0.1]:{port} loops back to myself"
+        until(lambda: bool(running.maillog(loops)), running.log)
+        self.assertEqual(running.stop(), 0)
