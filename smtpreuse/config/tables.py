@@ -11,7 +11,7 @@ import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 
 from smtpreuse.config.maincf import closed_at, logical_lines
 from smtpreuse.errors import BadValue, TableError
@@ -27,11 +27,18 @@ class Table:
     @ivar name: as the configuration names it, C{texthash:/etc/smtpreuse/transport}.
     @ivar entries: by key in lower case.
     @ivar always: the answer to every other key, or L{None}.
+    @ivar lines: where in its file each key stands; empty for a table that is no file.
     """
 
     name: str
     entries: Mapping[str, str]
     always: str | None = None
+    lines: Mapping[str, int] = field(factory=dict, eq=False)
+
+    def place(self, key: str) -> str:
+        """What an operator finds an entry by: the name of the table, and the line of the file."""
+        line = self.lines.get(key)
+        return self.name if line is None else f"{self.name}:{line}"
 
     def get(self, key: str) -> str | None:
         """
@@ -79,10 +86,10 @@ class Tables:
         return None
 
     def items(self) -> Iterator[tuple[str, str, str]]:
-        """Every entry as (name of its table, key, value); the key of a C{static:} table is empty."""
+        """Every entry as (place in its table, key, value); the key of a C{static:} table is empty."""
         for table in self.tables:
             for key, value in table.entries.items():
-                yield table.name, key, value
+                yield table.place(key), key, value
             if table.always is not None:
                 yield table.name, "", table.always
 
@@ -133,7 +140,8 @@ def open_table(name: str, directory: str) -> Table:
     except BadValue as error:
         raise TableError(str(error)) from None
     path = os.path.normpath(os.path.join(directory, rest))
-    return Table(name=f"{kind}:{path}", entries=_texthash(path))
+    entries, numbers = _texthash(path)
+    return Table(name=f"{kind}:{path}", entries=entries, lines=numbers)
 
 
 def _unbraced(text: str) -> str:
@@ -167,7 +175,8 @@ def _inline(text: str) -> dict[str, str]:
     return entries
 
 
-def _texthash(path: str) -> dict[str, str]:
+def _texthash(path: str) -> tuple[dict[str, str], dict[str, int]]:
+    """The entries of a file, and their lines."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines, lost = logical_lines(file.read())
@@ -176,6 +185,7 @@ def _texthash(path: str) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise TableError(f"is not UTF-8: {path}") from error
     entries: dict[str, str] = {}
+    numbers: dict[str, int] = {}
     problems = [f"{path}:{number}: a line that begins with white space continues nothing" for number in lost]
     for number, line in lines:
         key, *value = line.split(maxsplit=1)
@@ -185,9 +195,10 @@ def _texthash(path: str) -> dict[str, str]:
             problems.append(f"{path}:{number}: the same key a second time: {key}")
         else:
             entries[key.lower()] = value[0]
+            numbers[key.lower()] = number
     if problems:
         raise TableError("\n".join(problems))
-    return entries
+    return entries, numbers
 
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network

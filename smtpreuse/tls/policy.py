@@ -7,12 +7,14 @@ Source: Postfix's C{smtp_tls_policy.c}; postconf(5), C{smtp_tls_policy_maps}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from smtpreuse.config.settings import Settings
-from smtpreuse.config.tables import split_braced
+from smtpreuse.config.tables import Table, Tables, split_braced
 from smtpreuse.errors import AddressError, BadValue, PolicyError
 from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.policy import Level, Policy
@@ -24,9 +26,6 @@ _LATER = ("dane", "dane-only", "half-dane", "fingerprint", "verify", "secure")
 _ATTRIBUTES = ("ciphers", "connection_reuse", "protocols", "servername")
 _ALIASES = {"tls_connection_reuse": "connection_reuse"}
 _GRADES = ("medium", "high")
-# A nexthop has lost the port that stood in the text it was read from when that is the usual one, and services are
-# numbers in it: so an entry may be written in each of these ways.
-_PORTS = {25: ("", ":25", ":smtp"), 587: (":587", ":submission")}
 
 
 class Policies:
@@ -39,7 +38,7 @@ class Policies:
         @param log: takes the notices.
         """
         self._settings = settings
-        self._table = settings.smtp_tls_policy_maps
+        self._table = Tables(tuple(_by_nexthop(table) for table in settings.smtp_tls_policy_maps.tables))
         self._log = log or Logger()
         self._entries: dict[str, Policy] = {}
         self._noticed = False
@@ -64,13 +63,20 @@ class Policies:
         """What is wrong in the table, one line each, in the form of L{ConfigurationError<smtpreuse.errors>}."""
         source = self._settings.source("smtp_tls_policy_maps")
         found = []
-        for table, key, entry in self._table.items():
-            try:
-                self._read(entry)
-            except BadValue as error:
-                where = f"in {table} for {key or 'every key'}"
-                found += [f"{source}: smtp_tls_policy_maps: {problem}, {where}" for problem in error.problems]
+        for table in self._settings.smtp_tls_policy_maps.tables:
+            known: set[str] = set()
+            for place, key, entry in Tables((table,)).items():
+                problems = [*_key_problems(key, known), *self._entry_problems(entry)]
+                where = f"in {place} for {key or 'every key'}"
+                found += [f"{source}: smtp_tls_policy_maps: {problem}, {where}" for problem in problems]
         return found
+
+    def _entry_problems(self, entry: str) -> Sequence[str]:
+        try:
+            self._read(entry)
+        except BadValue as error:
+            return error.problems
+        return ()
 
     def _of_entry(self, key: str, entry: str) -> Policy:
         policy = self._entries.get(entry)
@@ -131,17 +137,56 @@ def keys(nexthop: Nexthop) -> Iterator[str]:
     What is looked up for a nexthop, in this order: its text; and when that is a bare domain, each parent domain with a
     dot before it.
     """
-    hosts = [f"[{nexthop.host}]" if nexthop.literal else nexthop.host]
-    if ":" in nexthop.host:
-        hosts.append(f"[ipv6:{nexthop.host}]")
-    for host in hosts:
-        for port in _PORTS.get(nexthop.port, (f":{nexthop.port}",)):
-            yield host + port
+    yield str(nexthop)
     if not nexthop.literal and nexthop.port == 25:
         dot = nexthop.host.find(".")
         while dot >= 0:
             yield nexthop.host[dot:]
             dot = nexthop.host.find(".", dot + 1)
+
+
+def canonical(key: str) -> str:
+    """
+    A key of the table as L{keys} has it: a nexthop may be written in many ways (C{[IPv6:2001:DB8::1]:smtp}), and an
+    entry that is not found for its spelling would leave its mail with less than the operator asked for.
+
+    @raise BadValue: when no nexthop has such a key.
+    """
+    try:
+        nexthop = Nexthop.parse(key.removeprefix("."))
+    except AddressError:
+        nexthop = None
+    if nexthop is not None and not key.startswith("."):
+        return str(nexthop)
+    if nexthop is None or key.lower() != f".{nexthop.host}":
+        raise BadValue(f"no nexthop: {key} (allowed: domain, [host], [address], each with :port, or .parent.domain)")
+    return key.lower()
+
+
+def _by_nexthop(table: Table) -> Table:
+    """A table with its keys as they are looked up; what no nexthop has is left out: L{Policies.problems} told of it."""
+    entries: dict[str, str] = {}
+    for key, entry in table.entries.items():
+        with suppress(BadValue):
+            entries.setdefault(canonical(key), entry)
+    return evolve(table, entries=entries)
+
+
+def _key_problems(key: str, known: set[str]) -> Iterator[str]:
+    """
+    @param key: of an entry; empty for that of a C{static:} table.
+    @param known: the canonical keys of the entries before it in its table.
+    """
+    if not key:
+        return
+    try:
+        meant = canonical(key)
+    except BadValue as error:
+        yield from error.problems
+        return
+    if meant in known:
+        yield f"a second entry for the nexthop {meant}"
+    known.add(meant)
 
 
 def _attribute(word: str) -> tuple[str, str]:

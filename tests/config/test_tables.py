@@ -123,6 +123,10 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(table.get("a.example"), "smtp:[b.example]")
         self.assertEqual(table.get("C.Example"), "error:no   such host")
         self.assertIsNone(table.get("such"))
+        self.assertEqual(
+            [place for place, _, _ in Tables((table, open_table("inline:{a=b}", ""))).items()],
+            [f"{table.name}:2", f"{table.name}:4", "inline:{a=b}"],
+        )
 
     def test_texthashErrors(self) -> None:
         """

@@ -107,25 +107,54 @@ class LookUpTests(_Told):
         self.assertIs(self.told("b.example.com", table).level, Level.ENCRYPT)
         self.assertIs(self.told("other.com", table).level, Level.MAY)
 
-    def test_usual_ports(self) -> None:
-        """A usual port may be written as number, as name, or (25) not at all."""
-        for name in ("[example.com]", "[example.com]:25", "[example.com]:smtp"):
-            self.assertEqual(self.level("[example.com]", name), "ENCRYPT")
-        for name in ("[example.com]:587", "[example.com]:submission"):
-            self.assertEqual(self.level("[example.com]:587", name), "ENCRYPT")
+    def test_spellings(self) -> None:
+        """A nexthop may be written in any way that the configuration takes it in; the entry for it as well."""
+        for nexthop, *names in (
+            ("example.com", "Example.com.", "example.com:25", "example.com:smtp", "example.com:0025"),
+            ("[example.com]", "[example.com.]", "[example.com]:25", "[EXAMPLE.com]:smtp"),
+            ("[mx.example.com]:587", "[mx.example.com]:submission", "[mx.example.com]:0587"),
+            ("[2001:db8::1]", "[2001:db8:0::1]", "[ipv6:2001:DB8::1]", "[IPv6:2001:db8:0:0::1]:25"),
+            ("[::ffff:192.0.2.1]", "[::ffff:c000:201]"),
+        ):
+            for name in (nexthop, *names):
+                self.assertEqual(self.level(nexthop, name), "ENCRYPT", name)
+                self.assertEqual(self.level(name, nexthop), "ENCRYPT", name)
+                self.assertEqual(self.policies(f"{name}=encrypt").problems(), [])
 
-    def test_addresses(self) -> None:
-        """IPv6 addresses are found with and without their tag."""
-        for name in ("[2001:db8::1]", "[ipv6:2001:db8::1]", "[IPv6:2001:db8::1]:25"):
-            self.assertEqual(self.level("[IPv6:2001:DB8::1]", name), "ENCRYPT")
-        self.assertEqual(list(keys(Nexthop.parse("[192.0.2.1]:26"))), ["[192.0.2.1]:26"])
+    def test_no_nexthop(self) -> None:
+        """A key that can never be looked up is told, with its place, instead of leaving its mail at a lower level."""
+        for key in (
+            "[mx.example.com", "mx.example.com/30", "me@example.com", "*", "2001:db8::1", "[mx.example.com]:smtps",
+            ".example.com.", ".example.com:25", ".[mx.example.com]", ".", "example.com:0", "smtp:[mx.example.com]",
+        ):  # fmt: skip
+            (problem,) = self.policies(f"{key}=encrypt, other.test=may").problems()
+            self.assertIn(f"smtp_tls_policy_maps: no nexthop: {key} (allowed: ", problem)
+            self.assertTrue(problem.endswith(f" for {key}"))
+
+    def test_place(self) -> None:
+        """In a file the line is told."""
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("# levels\nexample.com encrypt\n\n[mx.example.com encrypt\nb.test dane\n")
+        problems = Policies(settings_of(smtp_tls_policy_maps=f"texthash:{path}"), self.log).problems()
+        self.assertEqual(len(problems), 2)
+        self.assertIn(f"{path}:4 for [mx.example.com", problems[0])
+        self.assertIn(f"{path}:5 for b.test", problems[1])
+
+    def test_two_spellings(self) -> None:
+        """Two entries for one nexthop in one table are told; in two tables the first one counts."""
+        (problem,) = self.policies("example.com=encrypt, example.com:25=may").problems()
+        self.assertIn("a second entry for the nexthop example.com, in", problem)
+        tables = "inline:{example.com.=encrypt}, inline:{example.com=none, .example.com=none}, static:may"
+        policies = Policies(settings_of(smtp_tls_policy_maps=tables), self.log)
+        self.assertEqual(policies.problems(), [])
+        levels = [policies.policy(Nexthop.parse(name)).level for name in ("example.com", "a.test", "b.example.com")]
+        self.assertEqual(levels, [Level.ENCRYPT, Level.MAY, Level.MAY])
 
     def test_all_keys(self) -> None:
         """The order as a whole."""
-        self.assertEqual(
-            list(keys(Nexthop.parse("a.example.com"))),
-            ["a.example.com", "a.example.com:25", "a.example.com:smtp", ".example.com", ".com"],
-        )
+        self.assertEqual(list(keys(Nexthop.parse("a.example.com"))), ["a.example.com", ".example.com", ".com"])
+        self.assertEqual(list(keys(Nexthop.parse("[192.0.2.1]:26"))), ["[192.0.2.1]:26"])
 
     def test_only_one_bad(self) -> None:
         """A bad entry spoils its own nexthop alone."""
