@@ -19,7 +19,7 @@ from smtpreuse.errors import AddressError, BadValue, PolicyError
 from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.policy import Level, Policy
 from smtpreuse.model.tlsfacts import TLSSettings
-from smtpreuse.tls.protocols import Protocols
+from smtpreuse.tls.context import protocol_range
 
 LEVELS = {level.name.lower(): level for level in Level}
 _LATER = ("dane", "dane-only", "half-dane", "fingerprint", "verify", "secure")
@@ -208,7 +208,7 @@ def _settings(attributes: Mapping[str, str]) -> TLSSettings:
     usual = TLSSettings()
     protocols = attributes.get("protocols", usual.protocols)
     try:
-        Protocols.parse(protocols)
+        protocol_range(protocols)
     except ValueError as error:
         raise BadValue(str(error)) from None
     ciphers = attributes.get("ciphers", usual.ciphers).lower()

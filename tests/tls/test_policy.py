@@ -206,6 +206,8 @@ class EntryTests(_Told):
             ("ciphers=null", "grade"),
             ("protocols=TLSv9", "TLSv9"),
             ("protocols=!SSLv2:<=SSLv2", "leave none"),
+            ("protocols=SSLv3", "leave none that can be spoken"),
+            ("protocols=<=SSLv3", "leave none that can be spoken"),
             ("connection_reuse=maybe", "neither yes nor no: maybe"),
             ("servername=a..b", "not a host name"),
             ("servername=[192.0.2.1]", "not a host name"),
