@@ -23,6 +23,12 @@ _CHUNK = 65536
 _RECORD = 16384
 # What a record needs beyond its plaintext, and what OpenSSL may have to say besides.
 _OVERHEAD = 4096
+# A peer may ask for answers of TLS itself: other keys (KeyUpdate, RFC 8446 section 4.6.3), a renegotiation. One that
+# floods us with such wishes and reads none of the answers is not let go on when so many octets of them wait.
+_MOST_UNREAD = 65536
+# Octets that came and were no plaintext, from which on OpenSSL's answers are fetched among replies too. A record has
+# some 27 octets beside its plaintext; to ask for answers where there are none costs a microsecond.
+_MOST_ODD = 2048
 
 
 class Wire:
@@ -37,8 +43,10 @@ class Wire:
         self._connection = connection
         self._socket = sock
         self._outgoing = memoryview(b"")
-        # Whether octets came that were no plaintext so far: OpenSSL may have to answer them.
+        # Whether octets came that were no plaintext so far: OpenSSL may have to answer them. And how many more came
+        # than were plaintext, since it was asked for answers.
         self._unanswered = False
+        self._odd = 0
 
     def fileno(self) -> int:
         """The socket's number."""
@@ -95,6 +103,7 @@ class Wire:
             return False
         self._connection.bio_write(data)
         self.fetched += len(data)
+        self._odd += len(data)
         self._unanswered = True
         return True
 
@@ -102,16 +111,17 @@ class Wire:
         """
         The next octets of plaintext, L{None} when more must be fetched for them.
 
-        @raise SSL.Error: when TLS ended, in good order or not.
+        @raise SSL.Error: when TLS ended, in good order or not; or the peer does not read what it asks for.
         """
         clear_errors()
         try:
             data = self._connection.recv(_RECORD)
         except SSL.WantReadError:
-            if self._unanswered:
+            if self._unanswered or self._odd > _MOST_ODD:
                 self._answer()
             return None
         self._unanswered = False
+        self._odd -= len(data)
         return data
 
     def send(self, data: memoryview) -> memoryview:
@@ -176,12 +186,17 @@ class Wire:
         """
         Send what OpenSSL has to say to a request to renegotiate, or for other keys: whoever made it may wait for that
         before anything else.
+
+        @raise SSL.Error: when too much of it waits.
         """
         self._unanswered = False
+        self._odd = 0
         self._collect(_CHUNK)
         # A socket that has failed says so at the next reading; what the peer said last comes first.
         with suppress(OSError):
             self.flush()
+        if len(self._outgoing) > _MOST_UNREAD:
+            raise SSL.Error([("", "", "peer reads no answers and asks for more")])
 
     def _collect(self, size: int) -> None:
         try:
