@@ -57,9 +57,9 @@ class Relay(Protocol):
     transport: _AgentTransport  # type: ignore[assignment]  # a UNIX transport; ITransport names only half of what it does
 
     def __init__(self, reactor: ProxyReactor, plaintext: PlaintextEnd) -> None:
-        self._reactor = reactor
         self._plaintext = plaintext
-        self._limit: IDelayedCall | None = None
+        self._network = _Limit(reactor, plaintext.abort)
+        self._process = _Limit(reactor, self._unread)
         self._gone = False
 
     # Protocol: from the other process
@@ -72,11 +72,12 @@ class Relay(Protocol):
         self._plaintext.write(data)
         if self._plaintext.full:
             self.transport.pauseProducing()
-            self._expect_progress(self._stalled)
+            self._network.begin()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._gone = True
-        self._progress()
+        self._network.end()
+        self._process.end()
         self._plaintext.close()
 
     # IStreamReceiver: from the network
@@ -87,22 +88,25 @@ class Relay(Protocol):
     def ended(self, reason: str) -> None:
         if self._gone:
             return
-        self._progress()
-        self._expect_progress(self.transport.abortConnection)
+        self._network.end()
+        # Also for what it said last, which the other process may not have read yet.
+        self._process.begin()
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
         self.transport.loseConnection()
 
     def drained(self) -> None:
-        self._progress()
+        self._network.end()
         self.transport.resumeProducing()
 
     # IPushProducer: the other process does not read, or reads again
 
     def pauseProducing(self) -> None:
         self._plaintext.pause()
+        self._process.begin()
 
     def resumeProducing(self) -> None:
+        self._process.end()
         self._plaintext.resume()
 
     def stopProducing(self) -> None:
@@ -110,18 +114,32 @@ class Relay(Protocol):
 
     # inside
 
-    def _expect_progress(self, otherwise: Callable[[], object]) -> None:
-        if self._limit is None:
-            self._limit = self._reactor.callLater(_STALL_LIMIT, otherwise)
-
-    def _progress(self) -> None:
-        limit, self._limit = self._limit, None
-        if limit is not None and limit.active():
-            limit.cancel()
-
-    def _stalled(self) -> None:
-        self._limit = None
+    def _unread(self) -> None:
+        """The other process reads nothing: what waits for it is of no use, and neither is the session."""
+        self._gone = True
+        self._network.end()
+        self.transport.abortConnection()
         self._plaintext.abort()
+
+
+class _Limit:
+    """How long one side may take nothing."""
+
+    def __init__(self, reactor: ProxyReactor, over: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._over = over
+        self._call: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        """It takes nothing from now on, or since it was said before."""
+        if self._call is None:
+            self._call = self._reactor.callLater(_STALL_LIMIT, self._over)
+
+    def end(self) -> None:
+        """It takes something again, or never will."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
 
 
 class TLSProxyFactory(Factory):

@@ -329,6 +329,36 @@ class RelayTests(TestCase):
         except OSError as error:
             return type(error)
 
+    async def test_stalled_process_for_good(self) -> None:
+        """So does another process that does not read what the peer says; one that reads again has all its time anew."""
+        finished = threading.Event()
+
+        def talk(sock: ssl.SSLSocket) -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(b"z" * 65536)
+            finished.set()
+
+        peer = tls_peer(self, talk)
+        sock = await self.bridged(peer)
+        for _ in range(2):
+            while not self.clock.getDelayedCalls():
+                await self.turns(1)
+            (limit,) = self.clock.getDelayedCalls()
+            self.clock.advance(609)
+            await self.turns(3)
+            self.assertFalse(finished.is_set())
+            while limit.active():
+                with contextlib.suppress(BlockingIOError):
+                    sock.recv(65536)
+                await self.turns(1)
+        while not self.clock.getDelayedCalls():
+            await self.turns(1)
+        self.clock.advance(611)
+        while not finished.is_set():
+            await self.turns(1)
+        await self.quiet()
+
     async def test_unread_last_words(self) -> None:
         """Last words that the other process never reads are not kept for ever."""
         total = 3_000_000
@@ -336,10 +366,11 @@ class RelayTests(TestCase):
         def talk(sock: ssl.SSLSocket) -> None:
             sock.sendall(b"w" * total)
 
-        sock = await self.bridged(tls_peer(self, talk))
+        peer = tls_peer(self, talk)
+        sock = await self.bridged(peer)
         # The peer's end can only be seen when enough was read.
         got = 0
-        while not self.clock.getDelayedCalls():
+        while peer.alive() or not self.clock.getDelayedCalls():
             with contextlib.suppress(BlockingIOError):
                 got += len(sock.recv(10_000))
             await self.turns(1)
