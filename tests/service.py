@@ -29,16 +29,23 @@ LIMIT = 60.0
 _PATHS = [str(Path(path).resolve()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-def until(true: Callable[[], bool], what: Callable[[], str], limit: float = LIMIT) -> None:
+def until(
+    true: Callable[[], bool], what: Callable[[], str], limit: float = LIMIT,
+    progress: Callable[[], object] = lambda: None,
+) -> None:  # fmt: skip
     """
     Wait for something to become true.
 
     @param what: says what was seen instead, when it did not.
-    @param limit: seconds.
+    @param limit: seconds without progress.
+    @param progress: what changes as long as there is any; by default nothing does, and the limit is one for all.
     """
-    end = time.monotonic() + limit
+    reached, end = progress(), time.monotonic() + limit
     while not true():
-        if time.monotonic() > end:
+        now = progress()
+        if now != reached:
+            reached, end = now, time.monotonic() + limit
+        elif time.monotonic() > end:
             raise AssertionError(what())
         time.sleep(0.02)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -15,7 +16,7 @@ from attrs import frozen
 
 from tests.system.destination import digest_of
 
-# Seconds: for a reply.
+# Seconds: for a reply, and for a message to be answered among those of all connections.
 LIMIT = 60.0
 
 
@@ -61,12 +62,15 @@ class Injection:
     @ivar accepted: those that were answered 250, by their id.
     @ivar refused: the replies that others got, in place of 250.
     @ivar lost: how many connections ended before their time.
+    @ivar promised: for each connection, in order, when each message began to be sent and when it had been answered 250,
+        as C{time.monotonic} has it. No message was complete before the first of the two.
     """
 
     def __init__(self, port: int, mail: Iterable[Letter], connections: int = 6) -> None:
         self.accepted: dict[str, Letter] = {}
         self.refused: list[str] = []
         self.lost = 0
+        self.promised: list[list[tuple[float, float]]] = []
         self._port = port
         self._mail = iter(mail)
         self._lock = threading.Lock()
@@ -79,11 +83,20 @@ class Injection:
         return self
 
     def finish(self) -> Injection:
-        """Wait until all was sent, or until the service went away."""
+        """Wait until all was sent, or until the service went away; as long as anything is answered it may take."""
+        answered, end = self.answered, time.monotonic() + LIMIT
         for thread in self._threads:
-            thread.join(LIMIT)
-            assert not thread.is_alive(), "the service does not answer"
+            while thread.is_alive():
+                thread.join(0.1)
+                if self.answered != answered:
+                    answered, end = self.answered, time.monotonic() + LIMIT
+                assert time.monotonic() < end, f"the service does not answer: {answered} answers so far"
         return self
+
+    @property
+    def answered(self) -> int:
+        """How many messages have their reply."""
+        return len(self.accepted) + len(self.refused)
 
     @property
     def under_way(self) -> bool:
@@ -103,15 +116,19 @@ class Injection:
         next(replies)
         connection.sendall(b"EHLO client.test\r\n")
         next(replies)
+        promised: list[tuple[float, float]] = []
+        self.promised.append(promised)
         while (message := self._next()) is not None:
             envelope = "MAIL FROM:<from@example.org>\r\n"
             envelope += "".join(f"RCPT TO:<{recipient}>\r\n" for recipient in message.recipients)
             connection.sendall(f"{envelope}DATA\r\n".encode())
             answers = [next(replies) for _ in range(len(message.recipients) + 2)]
+            sent = time.monotonic()
             if answers[-1].startswith("354"):
                 connection.sendall(message.content + b".\r\n")
                 answers.append(next(replies))
             if answers[-1].startswith("250"):
+                promised.append((sent, time.monotonic()))
                 self.accepted[message.identity] = message
             else:
                 self.refused.append(next(answer for answer in answers if answer[0] in "45"))

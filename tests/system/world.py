@@ -40,13 +40,22 @@ class SystemTestCase(SynchronousTestCase):
         return service(self, **{**QUICK, **relay, **parameters})
 
     def arrived(self, destination: Destination, mail: Mapping[str, Letter], limit: float = LIMIT) -> None:
-        """Wait until all of this mail has arrived, for all its recipients."""
+        """
+        Wait until all of this mail has arrived, for all its recipients.
+
+        @param limit: seconds in which nothing arrives.
+        """
         wanted = {(each.identity, recipient) for each in mail.values() for recipient in each.recipients}
 
         def missing() -> set[tuple[str, str]]:
             return wanted - {(taken.identity, taken.recipient) for taken in list(destination.taken)}
 
-        until(lambda: not missing(), lambda: f"{len(missing())} of {len(wanted)} did not arrive", limit)
+        until(
+            lambda: not missing(),
+            lambda: f"{len(missing())} of {len(wanted)} did not arrive",
+            limit,
+            progress=lambda: len(destination.taken),
+        )
 
     def check_whole(self, destination: Destination, mail: Iterable[Letter]) -> None:
         """What arrived is what was sent, to the last octet."""
@@ -68,7 +77,14 @@ class SystemTestCase(SynchronousTestCase):
 
     def empty(self, running: Service) -> None:
         """Wait until the queue is empty."""
-        until(lambda: not any(self.queue(running).values()), lambda: f"the queue has {self.queue(running)}")
+        left = self.queue(running)
+
+        def look() -> int:
+            nonlocal left
+            left = self.queue(running)
+            return sum(left.values())
+
+        until(lambda: not any(left.values()), lambda: f"the queue has {left}", progress=look)
 
     def run_command(self, running: Service, *words: str) -> subprocess.CompletedProcess[str]:
         """C{smtpreuse WORD...} as a user runs it."""
