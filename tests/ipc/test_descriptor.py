@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from smtpreuse.errors import DescriptorError, SessionLost
 from smtpreuse.ipc.descriptor import Descriptor, taken_from
+from tests.tlsproxy.peer import bounded, reset_came
 
 
 class DescriptorTests(SynchronousTestCase):
@@ -115,6 +116,7 @@ class TakenFromTests(TestCase):
 
     def setUp(self) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
+        bounded(listening)
         self.theirs = socket.create_connection(listening.getsockname(), 10)
         ours, _ = listening.accept()
         listening.close()
@@ -158,6 +160,7 @@ class TakenFromTests(TestCase):
         """A connection that turns out to be lost is not given away."""
         self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.theirs.close()
+        reset_came(self.protocol.transport.getHandle())
         self.protocol.transport.write(b"x")
         self.assertRaises(SessionLost, taken_from, self.protocol.transport)
         while not self.protocol.lost:

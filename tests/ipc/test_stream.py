@@ -11,7 +11,6 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -21,7 +20,7 @@ from smtpreuse.errors import SessionLost
 from smtpreuse.interfaces import IStreamEnd
 from smtpreuse.ipc.descriptor import Descriptor
 from smtpreuse.ipc.stream import StreamEnd, adopt_plaintext
-from tests.tlsproxy.peer import Receiver, reset
+from tests.tlsproxy.peer import Receiver, bounded, reset, reset_came
 
 
 class StreamEndTests(SynchronousTestCase):
@@ -166,12 +165,14 @@ class SocketTests(TestCase):
     def setUp(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.settimeout(10)
+        bounded(self.listening)
         self.addCleanup(self.listening.close)
 
     async def connected(self) -> tuple[StreamEnd, socket.socket]:
         """An end over TCP, and its peer."""
         endpoint = TCP4ClientEndpoint(reactor, *self.listening.getsockname())
         end = await endpoint.connect(Factory.forProtocol(StreamEnd))
+        bounded(end.transport.getHandle())
         theirs, _ = self.listening.accept()
         theirs.settimeout(10)
         self.addCleanup(theirs.close)
@@ -233,7 +234,7 @@ class SocketTests(TestCase):
         theirs = socket.create_connection(self.listening.getsockname(), 10)
         ours, _ = self.listening.accept()
         reset(theirs)
-        await deferLater(reactor, 0.01)
+        reset_came(ours)
         number = ours.fileno()
         self.assertRaises(SessionLost, adopt_plaintext, reactor, Descriptor.of(ours))
         self.assertRaises(OSError, os.fstat, number)

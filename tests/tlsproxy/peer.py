@@ -5,6 +5,7 @@ Servers for one connection, each in a thread with blocking calls, and what stand
 from __future__ import annotations
 
 import datetime
+import select
 import socket
 import ssl
 import struct
@@ -30,6 +31,9 @@ from smtpreuse.tlsproxy.plaintext import ProxyReactor
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("mx.example.com")
 PATIENCE = 20.0
+# Octets. Linux chooses sizes by itself otherwise, up to limits that differ from host to host (tcp_rmem and tcp_wmem of
+# tcp(7)), so that what a test takes for too much may be little.
+_BUFFER = 262144
 
 
 def server_context(certificate: trustme.LeafCert | None = CERTIFICATE) -> ssl.SSLContext:
@@ -67,6 +71,16 @@ def self_signed(*, days: int = 30) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
     return certificate.public_bytes(serialization.Encoding.DER), key
 
 
+def bounded(sock: socket.socket) -> None:
+    """
+    Let the kernel hold no more than so much for this socket, whatever the host is set to: less than 1 MB each way.
+
+    @param sock: not connected yet, or one that listens, for those that it accepts.
+    """
+    for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, direction, _BUFFER)
+
+
 class Peer:
     """
     Takes one connection and hands it to C{serve} in a thread of its own.
@@ -75,6 +89,7 @@ class Peer:
     def __init__(self, test: TestCase, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
         self._listening = socket.create_server(("127.0.0.1", 0))
+        bounded(self._listening)
         self._listening.settimeout(PATIENCE)
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -83,7 +98,11 @@ class Peer:
 
     def connect(self) -> Descriptor:
         """A network end that leads to it."""
-        return Descriptor.of(socket.create_connection(self._listening.getsockname(), PATIENCE))
+        sock = socket.socket()
+        bounded(sock)
+        sock.settimeout(PATIENCE)
+        sock.connect(self._listening.getsockname())
+        return Descriptor.of(sock)
 
     def alive(self) -> bool:
         """Whether it still talks."""
@@ -123,6 +142,14 @@ def reset(sock: socket.socket) -> None:
     """Close with a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def reset_came(sock: socket.socket) -> None:
+    """Wait until the kernel knows of the peer's reset; the error stays for whoever uses the socket next."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    if not poll.poll(PATIENCE * 1000):
+        raise AssertionError("no reset came")
 
 
 def read_exactly(sock: socket.socket, octets: int) -> bytes:
