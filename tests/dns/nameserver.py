@@ -11,8 +11,12 @@ import dns.message
 import dns.rcode
 import dns.rrset
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorUDP, ITCPTransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+
+# Ports, each of which may be in use over one of TCP and UDP.
+_TRIES = 20
 
 Answer = Callable[[dns.message.Message], list[bytes]]
 
@@ -53,6 +57,7 @@ class NameServer:
         closes the connection.
     @ivar asked: every query, and how it came.
     @ivar sources: address and port of each query over UDP.
+    @ivar open: the connections there are.
     """
 
     def __init__(self, reactor: IReactorTCP, interface: str = "127.0.0.1") -> None:
@@ -60,19 +65,33 @@ class NameServer:
         self.tcp: Answer = lambda query: []
         self.asked: list[tuple[str, dns.message.Message]] = []
         self.sources: list[tuple[str, int]] = []
-        self._stream = reactor.listenTCP(0, Factory.forProtocol(lambda: _Queries(self)), interface=interface)
+        self.open: list[_Queries] = []
         self.address = interface
+        self.datagrams, self._stream = self._listen(reactor)
         self.port: int = self._stream.getHost().port
-        self.datagrams: IListeningPort = IReactorUDP(reactor).listenUDP(
-            self.port, _Datagrams(self), interface=interface, maxPacketSize=65535
-        )
 
     async def stop(self) -> None:
-        """Free the port."""
+        """Free the port, and end all connections."""
         for port in (self._stream, self.datagrams):
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):
                 await stopped
+        for connection in list(self.open):
+            connection.transport.abortConnection()
+            await connection.gone
+
+    def _listen(self, reactor: IReactorTCP) -> tuple[IListeningPort, IListeningPort]:
+        """A port that is free over UDP may be somebody's over TCP: another one then."""
+        for _ in range(_TRIES):
+            datagrams = IReactorUDP(reactor).listenUDP(0, _Datagrams(self), interface=self.address, maxPacketSize=65535)
+            queries = Factory.forProtocol(lambda: _Queries(self))
+            queries.noisy = False
+            try:
+                return datagrams, reactor.listenTCP(datagrams.getHost().port, queries, interface=self.address)
+            except CannotListenError:
+                # It is closed in the next turn of the reactor at the latest.
+                datagrams.stopListening()
+        raise AssertionError(f"none of {_TRIES} ports is free over TCP and UDP")
 
 
 class _Datagrams(DatagramProtocol):
@@ -95,6 +114,14 @@ class _Queries(Protocol):
     def __init__(self, server: NameServer) -> None:
         self._server = server
         self._buffer = b""
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self._server.open.append(self)
+
+    def connectionLost(self, reason: object = None) -> None:
+        self._server.open.remove(self)
+        self.gone.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data

@@ -126,8 +126,10 @@ class UdpDnsClientTests(_Served):
         """A port where nobody listens is known at once."""
         probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         probe.bind(("127.0.0.1", 0))
+        # Connected to where no query comes from, it keeps the port and takes nothing.
+        probe.connect(("127.0.0.1", 1))
+        self.addCleanup(probe.close)
         client = UdpDnsClient(REACTOR, "127.0.0.1", probe.getsockname()[1])
-        probe.close()
         with self.assertRaises(OSError):
             await client.send_query(question(), PATIENCE)
 
