@@ -156,10 +156,14 @@ class OddPeerTests(TestCase):
             except SSL.Error as error:
                 seen.append(repr(error).encode())
 
-        end = await self.opened(Peer(self, serve), TLSSettings(protocols="TLSv1.2"))
+        peer = Peer(self, serve)
+        end = await self.opened(peer, TLSSettings(protocols="TLSv1.2"))
         receiver = Receiver(end)
         end.write(b"NOOP\r\n")
         await receiver.end()
+        # Either side may be the first to know.
+        while peer.alive():
+            await self.turn()
         self.assertEqual((receiver.data, len(receiver.endings)), (b"250 ok\r\n", 1))
         self.assertEqual(seen[0], b"NOOP\r\n")
         self.assertIn(b"no renegotiation", seen[1])
