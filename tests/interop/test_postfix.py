@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -66,7 +67,7 @@ class DestinationTests(DestinationTestCase):
         messages less handshakes at the destination: of a hundred that come at once, and of thirty more after three
         seconds in which nothing comes. Then a session that rested carries on.
         """
-        self.service.start()
+        self.service.start("-o", "smtp_connection_cache_time_limit=1h")
         smtp_source = [program("smtp-source"), "-s", "10", "-m", "100", "-t", "many@sink.test"]
         subprocess.run([*smtp_source, f"127.0.0.1:{self.service.port}"], check=True, timeout=LIMIT)
         self.sent(100)
@@ -83,7 +84,7 @@ class DestinationTests(DestinationTestCase):
         # A session has a second use before it has a third.
         self.assertEqual(min(uses), 2)
         self.assertTrue(all(uses[use] >= uses[use + 1] for use in range(2, max(uses))), uses)
-        self.assertLess(connections, 20)
+        self.assertLessEqual(connections, 20)
         late = [line for line in self.service.maillog("to=<late-") if "status=" in line]
         self.assertIn("conn_use=", late[0], "the sessions that rested were not used")
 
@@ -107,11 +108,11 @@ class PlaintextTests(DestinationTestCase):
         connections, handshakes = self.seen()
         self.assertEqual((handshakes, self.service.maillog("TLS connection")), (0, []))
         self.assertEqual(len(self.service.maillog(", conn_use=")), 30 - connections)
-        self.assertLess(connections, 20)
+        self.assertLessEqual(connections, 20)
 
 
-class RefusalTests(DestinationTestCase):
-    """What Postfix refuses is told to the sender."""
+class RefusedCase(DestinationTestCase):
+    """What Postfix refuses comes back to its sender."""
 
     def bounced(self, name: str, content: bytes) -> EmailMessage:
         """Hand a message over, and wait for the bounce in the sender's mailbox at the same Postfix."""
@@ -119,6 +120,28 @@ class RefusalTests(DestinationTestCase):
         until(lambda: self.postfix.count() == 1, self.logs)
         (bounce,) = self.postfix.delivered()
         return message_from_bytes(bounce, policy=policy.default)
+
+
+class SizeTests(RefusedCase):
+    """Postfix says at the start of a session how much it takes."""
+
+    settings: ClassVar[dict[str, str]] = {"message_size_limit": "20000"}
+
+    def test_too_large(self) -> None:
+        """What is larger than Postfix says it takes is returned without being sent."""
+        self.service.start()
+        bounce = self.bounced("large", b"Subject: x\r\n\r\n" + b"line\r\n" * 10_000)
+        _, status, original = bounce.iter_parts()
+        self.assertEqual(status.get_payload()[1]["Status"], "5.3.4")
+        self.assertNotIn("line", original.as_string())
+        # As the size was said with MAIL, Postfix has seen none of it: all that it queued is the bounce.
+        log = self.postfix.settled_log()
+        self.assertIn("reject: MAIL from unknown[127.0.0.1]: 552 5.3.4", log)
+        self.assertEqual(log.count(": client="), 1)
+
+
+class RefusalTests(RefusedCase):
+    """What Postfix refuses is told to the sender."""
 
     def test_bounce(self) -> None:
         """A mailbox that is not there: the bounce is parseable, names the recipient, and has the reply and the mail."""
@@ -162,20 +185,6 @@ class RefusalTests(DestinationTestCase):
         waiting = [recipient["address"] for recipient in left["recipients"]]
         self.assertEqual((left["queue_name"], waiting), ("deferred", ["later@sink.test"]))
 
-    def test_too_large(self) -> None:
-        """What is larger than Postfix says it takes is returned without being sent."""
-        self.postfix.run("postconf", "message_size_limit=20000")
-        self.postfix.run("postfix", "reload")
-        self.service.start()
-        bounce = self.bounced("large", b"Subject: x\r\n\r\n" + b"line\r\n" * 10_000)
-        _, status, original = bounce.iter_parts()
-        self.assertEqual(status.get_payload()[1]["Status"], "5.3.4")
-        self.assertNotIn("line", original.as_string())
-        # As the size was said with MAIL, Postfix has seen none of it: all that it queued is the bounce.
-        log = self.postfix.log()
-        self.assertIn("reject: MAIL from unknown[127.0.0.1]: 552 5.3.4", log)
-        self.assertEqual(log.count(": client="), 1)
-
     def test_no_bounce_to_nobody(self) -> None:
         """Mail of the null sender that is refused ends without a bounce."""
         self.service.start()
@@ -187,7 +196,9 @@ class RefusalTests(DestinationTestCase):
 
     def test_session_survives(self) -> None:
         """A recipient that is refused costs its message and not the session: what comes next goes the same way."""
-        self.service.start("-o", "smtp_connection_cache_destinations=127.0.0.1")
+        self.service.start(
+            "-o", "smtp_connection_cache_destinations=127.0.0.1", "-o", "smtp_connection_cache_time_limit=1h"
+        )
         for done, name in enumerate(("first", "gone", "second", "later", "third", "gone", "last"), 1):
             hand_over(self.service.address, {name: b"Subject: x\r\n\r\nbody\r\n"}, sender="")
             until(lambda done=done: len(self.service.maillog("status=")) == done, self.logs)
@@ -219,4 +230,4 @@ class ClientTests(SynchronousTestCase):
         came = {name: without_received(without_received(content)) for name, content in keeper.kept().items()}
         compare(self, came, {address(name): content for name, content in messages.items()})
         self.assertEqual(keeper.counts()["message"], len(messages))
-        self.assertLess(keeper.counts()["handshake"], 21)
+        self.assertLessEqual(keeper.counts()["handshake"], 20)

@@ -6,11 +6,11 @@ test sees in its mailbox is what was sent.
 from __future__ import annotations
 
 import smtplib
-import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.peers.postfix import LIMIT, Postfix, without_trace
+from tests.service import until
 
 
 class PostfixTests(SynchronousTestCase):
@@ -24,11 +24,9 @@ class PostfixTests(SynchronousTestCase):
         content = b"From: <a@x.test>\r\nMessage-ID: <1@x>\r\n\r\n.\r\n..\xe4\r\n" + b"x" * 100000 + b"\r\n"
         with smtplib.SMTP(*postfix.address, timeout=LIMIT) as client:
             client.sendmail("a@x.test", ["b@sink.test"], content)
-        end = time.monotonic() + LIMIT
-        while not postfix.delivered() and time.monotonic() < end:
-            time.sleep(0.05)
+        until(lambda: postfix.count() == 1, postfix.log)
         self.assertEqual([without_trace(kept) for kept in postfix.delivered()], [content])
-        self.assertIn("status=sent", postfix.log())
+        until(lambda: "status=sent" in postfix.log(), postfix.log)
 
 
 class WithoutTraceTests(SynchronousTestCase):

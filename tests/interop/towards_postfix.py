@@ -4,6 +4,8 @@ A service that delivers to a real Postfix over STARTTLS, for all tests that look
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.sending import hand_over
@@ -27,15 +29,18 @@ class DestinationTestCase(SynchronousTestCase):
     A service that delivers to a Postfix.
 
     @cvar offers_tls: whether Postfix has STARTTLS, and the service asks for it.
+    @cvar settings: more of Postfix's main.cf.
     """
 
     offers_tls = True
+    settings: Mapping[str, str] = {}
 
     def setUp(self) -> None:
         refusals = ", ".join(f"{{ {recipient} = {reply} }}" for recipient, reply in REFUSALS.items())
         self.postfix = Postfix(
             smtpd_recipient_restrictions=f"check_recipient_access inline:{{ {refusals} }}, permit_mynetworks, reject",
             smtpd_tls_security_level="may" if self.offers_tls else "none",
+            **self.settings,
         )
         self.addCleanup(self.postfix.stop)
         self.postfix.start()
@@ -62,7 +67,6 @@ class DestinationTestCase(SynchronousTestCase):
         return f"{self.service.log()}\n{self.postfix.log()}"
 
     def seen(self) -> tuple[int, int]:
-        """The connections and the TLS handshakes that Postfix saw."""
-        log = self.postfix.log()
-        # One connection asked whether it was ready.
-        return log.count(": connect from ") - 1, log.count(" TLS connection established from ")
+        """The connections and the TLS handshakes that Postfix saw, but for those that asked whether it was ready."""
+        log = self.postfix.settled_log()
+        return log.count(": connect from ") - self.postfix.probes, log.count(" TLS connection established from ")

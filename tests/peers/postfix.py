@@ -9,10 +9,12 @@ import grp
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from tests.peers import missing, program
 
 # Seconds until it answers on its port, and until it has ended.
 LIMIT = 60.0
+# Ports, until one is free.
+TRIES = 10
 _TRACE = (b"return-path:", b"x-original-to:", b"delivered-to:", b"received:")
 _SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -51,11 +55,18 @@ postlog    unix-dgram n - n -     1 postlogd
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """
+    A loopback port that nobody uses now, over TCP or UDP. Somebody may when it is to be used: whoever starts a server
+    there tries another one then, L{TRIES} times.
+    """
+    for _ in range(TRIES):
+        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("127.0.0.1", 0))
+            port: int = stream.getsockname()[1]
+            with suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError(f"none of {TRIES} ports is free over TCP and UDP")
 
 
 def without_trace(content: bytes) -> bytes:
@@ -77,7 +88,8 @@ class Postfix:
     """
     One instance.
 
-    @ivar address: host and port of its smtpd.
+    @ivar address: host and port of its smtpd, since L{start}.
+    @ivar probes: connections that asked whether it answers; its log tells of them.
     """
 
     def __init__(self, **settings: str) -> None:
@@ -93,7 +105,8 @@ class Postfix:
         self._etc = self._top / "etc"
         self._log = self._top / "mail.log"
         self._mail = self._top / "mail"
-        self.address = ("127.0.0.1", free_port())
+        self.address = ("127.0.0.1", 0)
+        self.probes = 0
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -106,15 +119,27 @@ class Postfix:
         (self._etc / "peer.pem").write_bytes(self_made("postfix.test", datetime.now(UTC)))
         (self._etc / "peer.pem").chmod(0o600)
         (self._etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in self._main(owner).items()))
-        (self._etc / "master.cf").write_text(_SERVICES.format(port=self.address[1]))
-        self.run("postfix", "start")
+        for last in [False] * (TRIES - 1) + [True]:
+            self.address = ("127.0.0.1", free_port())
+            (self._etc / "master.cf").write_text(_SERVICES.format(port=self.address[1]))
+            try:
+                self.run("postfix", "start")
+            except AssertionError:
+                if last or f"port {self.address[1]}: Address already in use" not in self.log():
+                    raise
+            else:
+                break
         self._wait()
 
     def stop(self) -> None:
-        """End it, and remove all of it."""
+        """End it, and remove all of it, in this order: a master without its directory would run for ever."""
+        master = self._master()
         try:
-            self.run("postfix", "stop")
+            if master is not None:
+                self.run("postfix", "stop")
         finally:
+            if master is not None:
+                _ended(master)
             shutil.rmtree(self._top, ignore_errors=True)
 
     def run(self, name: str, *words: str, content: bytes = b"") -> str:
@@ -130,6 +155,20 @@ class Postfix:
     def log(self) -> str:
         """Its log so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def settled_log(self) -> str:
+        """
+        Its log with all that its processes had said when this was called: what they say goes through one socket, in
+        order, to one that writes it.
+        """
+        mark = f"mark-{time.monotonic_ns()}"
+        self.run("postlog", "-t", "peer", mark)
+        end = time.monotonic() + LIMIT
+        while mark not in (log := self.log()):
+            if time.monotonic() > end:
+                raise AssertionError(f"Postfix does not write its log\n{log}")
+            time.sleep(0.02)
+        return log
 
     def count(self) -> int:
         """How many messages it keeps."""
@@ -182,6 +221,7 @@ class Postfix:
         while time.monotonic() < end:
             try:
                 with socket.create_connection(self.address, timeout=10) as client:
+                    self.probes += 1
                     if client.recv(4) == b"220 ":
                         client.sendall(b"QUIT\r\n")
                         return
@@ -189,3 +229,32 @@ class Postfix:
                 pass
             time.sleep(0.05)
         raise AssertionError(f"Postfix does not answer\n{self.log()}")
+
+    def _master(self) -> int | None:
+        """The process of its master, when it runs."""
+        try:
+            process = int((self._top / "spool" / "pid" / "master.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return process if _runs(process) else None
+
+
+def _runs(process: int) -> bool:
+    """Whether there is this process, and it is none that has ended and that nobody has waited for."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def _ended(master: int) -> None:
+    """Wait for its end; what does not end is killed, with all that it has started."""
+    end = time.monotonic() + LIMIT
+    while _runs(master):
+        if time.monotonic() > end:
+            # A master leads a group of its own.
+            with suppress(ProcessLookupError):
+                os.killpg(master, signal.SIGKILL)
+            end += LIMIT
+        time.sleep(0.02)
