@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,9 +27,10 @@ class DemoTests(SynchronousTestCase):
         self.temporary = Path(self.mktemp()).absolute()
         self.temporary.mkdir()
         # Short: a UNIX socket lies in it, and trial's own directories are deep.
-        self.short = f"/tmp/demo-{os.getpid()}"
-        os.symlink(self.temporary, self.short)
-        self.addCleanup(os.unlink, self.short)
+        link = Path(tempfile.mkdtemp(prefix="demo-")) / "tmp"
+        self.addCleanup(shutil.rmtree, link.parent)
+        link.symlink_to(self.temporary)
+        self.short = str(link)
 
     def demo(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run it, with a directory for temporary files of its own."""
