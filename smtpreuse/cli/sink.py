@@ -79,7 +79,6 @@ async def serve(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
     except (CannotListenError, OSError, OverflowError, ValueError) as error:
         print(f"sink: {error}", file=sys.stderr)
         return 1
-    _print({"listening": address_text(port.getHost())})
 
     def report() -> None:
         try:
@@ -91,6 +90,8 @@ async def serve(arguments: argparse.Namespace, reactor: IProgramReactor) -> int:
         reactor.callFromThread(report)
 
     signal.signal(signal.SIGUSR1, report_soon)
+    # Whoever reads this may send a signal at once.
+    _print({"listening": address_text(port.getHost())})
     with suppress(CancelledError):  # by a signal, which is how a server ends
         await Deferred()
     report()

@@ -5,10 +5,13 @@ Tests of L{smtpreuse.cli.sink}. It runs as a process of its own in C{tests.syste
 from __future__ import annotations
 
 import argparse
-from contextlib import redirect_stderr
+import signal
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.cli import sink
@@ -58,6 +61,29 @@ class ArgumentTests(SynchronousTestCase):
         """It needs no configuration, but one that is named has to be right."""
         for words in (("--config", "/nowhere/main.cf"), ("-o", "nosuch=1")):
             self.assertRaises(ConfigurationError, sink.command, parsed(*words))
+
+
+class ServeTests(SynchronousTestCase):
+    """Whoever has read where it listens may send it signals at once."""
+
+    def test_ready(self) -> None:
+        """When the address is printed SIGUSR1 is handled, and the counts at the end are arranged."""
+        reactor = MemoryReactorClock()
+        before = signal.getsignal(signal.SIGUSR1)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+        found: list[bool] = []
+
+        class Output(StringIO):
+            def write(self, text: str) -> int:
+                if "listening" in text:
+                    found.append(signal.getsignal(signal.SIGUSR1) != before)
+                    found.append(bool(reactor.triggers.get("before", {}).get("shutdown")))
+                return super().write(text)
+
+        with redirect_stdout(Output()):
+            running = Deferred.fromCoroutine(sink.serve(parsed("--tls", "off"), reactor))
+        self.assertNoResult(running)
+        self.assertEqual(found, [True, True])
 
 
 class CertificateTests(SynchronousTestCase):
