@@ -75,7 +75,9 @@ class OperatorTests(SystemTestCase):
     def test_sessions(self) -> None:
         """A session is shown with what it proved, busy while it works and resting behind it."""
         sink = self.destination(tls=True, stalls=True)
-        running = self.service(sink, smtp_connection_cache_destinations="127.0.0.1")
+        running = self.service(
+            sink, smtp_connection_cache_destinations="127.0.0.1", smtp_connection_cache_time_limit="1h"
+        )
         running.start()
         self.assertEqual(running.ask("sessions"), [])
         sent = inject(running.port, [letter("V1")]).accepted
