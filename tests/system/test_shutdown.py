@@ -4,12 +4,12 @@ How the service ends, and what its signals do.
 
 from __future__ import annotations
 
-import itertools
 import signal
 import socket
+from collections.abc import Iterator
 
 from tests.service import until
-from tests.system.injection import Injection, inject, letter, letters
+from tests.system.injection import Injection, Letter, inject, letter, letters
 from tests.system.world import SystemTestCase
 
 
@@ -20,14 +20,19 @@ class ShutdownTests(SystemTestCase):
         """In the middle of mail coming in and going out; the rest goes after the next start."""
         sink = self.destination(tls=True)
         running = self.service(sink)
-        sent = list(itertools.islice(letters("D"), 2000))
-        injection = Injection(running.start(), sent).start()
+        sent: list[Letter] = []
+
+        def endless() -> Iterator[Letter]:
+            for each in letters("D"):
+                sent.append(each)
+                yield each
+
+        injection = Injection(running.start(), endless()).start()
         until(lambda: len(sink.taken) >= 200, lambda: f"{len(sink.taken)} arrived")
         self.assertEqual(running.stop(), 0)
         injection.finish()
         # Either said before the next MAIL, or that MAIL's reply.
         self.assertTrue(all(reply.startswith("421 4.3.2") for reply in injection.refused), injection.refused)
-        self.assertLess(len(injection.accepted), len(sent))
         until(lambda: not sink.open, lambda: f"{len(sink.open)} connections are open")
         self.assertEqual(sink.quits, sink.connections)
         running.start()
