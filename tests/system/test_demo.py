@@ -20,6 +20,12 @@ from tests.service import environment, until
 LIMIT = 120
 
 
+def heed_signals() -> None:
+    """As a terminal starts a program: what ignores signals, as nohup(1) does, hands that down to the tests."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class DemoTests(SynchronousTestCase):
     """The demonstration shows mail on its whole way over few connections, and leaves nothing behind."""
 
@@ -105,9 +111,11 @@ class DemoTests(SynchronousTestCase):
         """One that has much to do, and the process of its service, which has begun."""
         command = [sys.executable, "-m", "smtpreuse.cli.main", "demo", "--messages", "1000000"]
         process = subprocess.Popen(
-            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=heed_signals,
+        )  # fmt: skip
         self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
         until(lambda: list(self.temporary.glob("*/spool/queue.db-wal")) != [], lambda: "no service has begun")
         (lock,) = self.temporary.glob("*/spool/lock")
         until(lambda: lock.read_text() != "", lambda: "no service has begun")
