@@ -99,8 +99,11 @@ class AssembleTests(SynchronousTestCase):
         self.directory.mkdir()
 
     def assembled(self, log: str) -> House:
-        """Of settings whose files are all here."""
-        settings = settings_of(queue_directory=str(self.directory / "spool"), maillog_file=str(self.directory / log))
+        """Of settings whose files are all here; the socket's path, which may be too long here, nobody opens."""
+        settings = settings_of(
+            queue_directory=str(self.directory / "spool"), maillog_file=str(self.directory / log),
+            control_socket="/nonexistent/control",
+        )  # fmt: skip
         return assemble(settings, IServiceReactor(reactor))
 
     def test_nothing_runs(self) -> None:
