@@ -26,6 +26,8 @@ from tests.peers import missing
 # Seconds: for a start, an end, an arrival; a busy machine needs a tenth of it.
 LIMIT = 60.0
 # Found at import, as trial changes the working directory before it runs a test.
+# How coverage tells the processes that we start.
+_MEASURED = "COVERAGE_PROCESS_CONFIG"
 _PATHS = [str(Path(path).resolve()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
@@ -61,12 +63,15 @@ def scratch(case: SynchronousTestCase) -> Path:
     return path
 
 
-def environment() -> dict[str, str]:
+def environment(*, measured: bool = True) -> dict[str, str]:
     """
     What processes of ours are started with: an installed copy is theirs as it is ours; a C{PYTHONPATH} that leads to
     this checkout leads there from every directory.
+
+    @param measured: whether what they run counts for the coverage, where ours does; it halves their speed.
     """
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(_PATHS)} if _PATHS else dict(os.environ)
+    paths = {"PYTHONPATH": os.pathsep.join(_PATHS)} if _PATHS else {}
+    return {name: value for name, value in {**os.environ, **paths}.items() if measured or name != _MEASURED}
 
 
 class Service:
@@ -76,6 +81,7 @@ class Service:
     @ivar directory: holds C{main.cf}, the queue in C{spool}, and the log in C{maillog}.
     @ivar port: where it takes mail, on C{127.0.0.1}, since L{start}.
     @ivar places: all addresses that it printed when it was ready.
+    @ivar measured: see L{environment}; may be set before a start.
     """
 
     def __init__(self, directory: Path, **parameters: str) -> None:
@@ -90,6 +96,7 @@ class Service:
             raise missing("an installed copy of smtpreuse (tox makes one)") from None
         self.directory = directory
         self.port = 0
+        self.measured = True
         self.places: list[str] = []
         self._options: tuple[str, ...] = ()
         self._under: tuple[str, ...] = ()
@@ -135,8 +142,9 @@ class Service:
         command = [*under, twistd(), "-n", "--pidfile=", "smtpreuse", "--config", str(self.directory / "main.cf")]
         command += ["--listen", "tcp:0:interface=127.0.0.1", *options]
         self._process = process = subprocess.Popen(
-            command, cwd=self.directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+            command, cwd=self.directory, env=environment(measured=self.measured), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
         self._reader.start()
 

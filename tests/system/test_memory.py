@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def filled(running: Service, count: int, size: int, *domains: str, limit: float = 240) -> None:
     """Put so many messages of so many octets into the queue of a service that does not run."""
     command = [sys.executable, "-m", "tests.system.fill", str(running.directory / "main.cf"), str(count), str(size)]
-    subprocess.run([*command, *domains], cwd=ROOT, env=environment(), check=True, timeout=limit)
+    subprocess.run([*command, *domains], cwd=ROOT, env=environment(measured=False), check=True, timeout=limit)
 
 
 def most_resident(running: Service) -> int:
@@ -44,6 +44,7 @@ class MemoryTests(SystemTestCase):
         """All of them for one site that does not answer, and then answers."""
         sink = self.destination(stalls=True)
         running = self.service(sink)
+        running.measured = False
         filled(running, self.messages, 400, "example.test")
         running.start()
         until(lambda: sink.stalled >= 5, lambda: f"{sink.stalled} messages are held")
@@ -63,6 +64,7 @@ class MemoryTests(SystemTestCase):
         sites = {"up.test": up, "other.test": other, "down.test": down, "slow.test": slow}
         table = ", ".join(f"{{ {domain} = smtp:{sink.relayhost} }}" for domain, sink in sites.items())
         running = self.service(transport_maps=f"inline:{{ {table} }}", minimal_backoff_time="60s")
+        running.measured = False
         filled(running, self.messages, 400, *sites)
         running.start()
         until(
