@@ -7,6 +7,7 @@ It does not choose where to connect, and does not look at messages. Texts and st
 from __future__ import annotations
 
 import errno
+import time
 from typing import NoReturn
 
 from attrs import frozen
@@ -239,7 +240,7 @@ class _Opening:
                 raise OpenFailed("4.3.0", f"TLS is not available here: {result.error}", Blame.OURSELVES)
             text = f"Cannot start TLS with host {self._host}: handshake failure: {result.error}"
             raise OpenFailed("4.7.5", text, self._blame(result), handshake=True)
-        verdict = verify(result.chain, policy, (self._candidate.host,), self._clock.seconds())
+        verdict = verify(result.chain, policy, (self._candidate.host,), time.time())
         if not verdict.matched:
             end.abort()
             raise OpenFailed("4.7.5", f"Server certificate not verified: {verdict.reason}")

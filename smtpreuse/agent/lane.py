@@ -6,6 +6,7 @@ It asks the queue what to carry and tells it what became of it; it does not choo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -260,7 +261,7 @@ class Agent:
             return
         candidate = session.candidate
         if not session.reused_line:
-            word = verify(tls.chain, candidate.policy, (candidate.host,), self._clock.seconds()).word
+            word = verify(tls.chain, candidate.policy, (candidate.host,), time.time()).word
             session.reused_line = reused(word, candidate.relay, tls)
             if use == 1:
                 self._maillog.write("smtp", established(word, candidate.relay, tls))

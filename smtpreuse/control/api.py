@@ -9,6 +9,7 @@ object per line, in pages: where a page is not the last one, the header C{Link: 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import BinaryIO, Protocol
 
@@ -80,16 +81,19 @@ class Control:
         clock: IReactorTime,
         version: str,
         measure: Callable[[], Usage] = usage,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """
         @param version: of this program, as C{status} tells it.
         @param measure: what the process uses.
+        @param wall: UNIX time by the clock on the wall, for people to read.
         """
         self._desk = desk
         self._view = view
         self._clock = clock
         self._version = version
         self._measure = measure
+        self._wall = wall
         self._started = clock.seconds()
         # C{*} stands for a queue id; words go before it.
         self._routes: dict[tuple[str, ...], dict[str, Handler]] = {
@@ -130,15 +134,19 @@ class Control:
         if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= PAGE):
             raise BadArgumentError(f"limit is not a number of rows: {limit!r} (allowed: 1 to {PAGE})")
         page = await self._desk.page(_queue_id(call.single("after"), empty=True), int(limit))
-        active = self._view.active()
+        active, ahead = self._view.active(), self._ahead()
         following = {} if page.after is None else {"link": f'</queue?after={page.after}&limit={limit}>; rel="next"'}
-        return Answer(shown=tuple(objects.message(row, active) for row in page.rows), headers=following)
+        return Answer(shown=tuple(objects.message(row, active, ahead) for row in page.rows), headers=following)
 
     async def _show(self, call: Call) -> Answer:
         row = await self._desk.show(_queue_id(call.queue_id))
         if row is None:
             return refusal(404, f"no such queue id: {call.queue_id}")
-        return Answer(shown=(objects.full_message(row, self._view.active()),))
+        return Answer(shown=(objects.full_message(row, self._view.active(), self._ahead()),))
+
+    def _ahead(self) -> float:
+        """In whole seconds: the clock on the wall is set by more, and a time told twice is to be the same."""
+        return float(round(self._wall() - self._clock.seconds()))
 
     async def _flush(self, call: Call) -> Answer:
         site = call.single("site")
@@ -307,13 +315,16 @@ class _ControlSite(Site):
         """Nothing: a probe of C{status} every second is no event."""
 
 
-def make_site(desk: IQueueDesk, view: IServiceView, clock: IReactorTime, version: str) -> Site:
+def make_site(
+    desk: IQueueDesk, view: IServiceView, clock: IReactorTime, version: str, wall: Callable[[], float] = time.time
+) -> Site:
     """
     What is to listen on the control socket.
 
     @param version: of this program, as C{status} tells it.
+    @param wall: UNIX time by the clock on the wall, for people to read.
     """
-    resource = ControlResource(Control(desk, view, clock, version))
+    resource = ControlResource(Control(desk, view, clock, version, wall=wall))
     site = _ControlSite(resource, reactor=clock)  # type: ignore[no-untyped-call]  # twisted.web is not annotated here
     site.noisy = False
     return site

@@ -33,15 +33,19 @@ class MailLog:
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, path: str, host: str, *, iso: bool = False, pid: Callable[[], int] = os.getpid
-    ) -> None:
+        self, clock: IReactorTime, path: str, host: str, *, iso: bool = False, pid: Callable[[], int] = os.getpid,
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         """
+        @param clock: ends the reactor's turn, and tells no time.
         @param path: of the file, appended to and made with mode 0640; empty for standard output.
         @param host: the name of this machine in every header.
         @param iso: whether the header's time is that of RFC 3339, with its zone.
         @param pid: asked when a header is built, as the process forks on its way to the background.
+        @param wall: UNIX time by the clock on the wall, as in every other log of this machine.
         @raise OSError: when the file cannot be opened.
         """
+        self._wall = wall
         self._clock = clock
         self._path = path
         self._name = path or "standard output"
@@ -59,7 +63,7 @@ class MailLog:
         """One line, at the end of this reactor turn; the lines of one turn carry its time."""
         if not self._lines:
             self._clock.callLater(0, self.flush)
-            second = int(self._clock.seconds())
+            second = int(self._wall())
             if second != self._second:
                 self._second = second
                 self._head = f"{self._time(second)} {self._host} smtpreuse/"

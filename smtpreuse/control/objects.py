@@ -194,17 +194,18 @@ def parsed(line: str, kind: type[Shown]) -> Shown:
     return msgspec.convert(json.loads(line), kind)
 
 
-def message(row: QueueRow, active: Set[str]) -> Message:
+def message(row: QueueRow, active: Set[str], ahead: float = 0.0) -> Message:
     """
     A message for a list.
 
     @param active: queue ids of the messages that are taken up for delivery now.
+    @param ahead: seconds that the clock on the wall is ahead of the queue's.
     """
     following = min(row.recipients, key=_turn, default=None)
     return Message(
         queue_name="active" if row.queue_id in active else row.state,
         queue_id=row.queue_id,
-        arrival_time=row.arrived,
+        arrival_time=row.arrived + ahead,
         message_size=row.size,
         forced_expire=False,
         sender=row.sender or NULL_SENDER,
@@ -213,14 +214,14 @@ def message(row: QueueRow, active: Set[str]) -> Message:
             for recipient in row.recipients
         ],
         site=_site(following.hop) if following else None,
-        next_attempt=following.next_attempt if following else None,
+        next_attempt=following.next_attempt + ahead if following and following.next_attempt is not None else None,
         attempts=max((recipient.attempts for recipient in row.recipients), default=0),
     )
 
 
-def full_message(row: QueueRow, active: Set[str]) -> FullMessage:
-    """A message with all that is known of it; C{active} is as for L{message}."""
-    return FullMessage(**asdict(message(row, active), recurse=False), headers=row.header)
+def full_message(row: QueueRow, active: Set[str], ahead: float = 0.0) -> FullMessage:
+    """A message with all that is known of it; the rest is as for L{message}."""
+    return FullMessage(**asdict(message(row, active, ahead), recurse=False), headers=row.header)
 
 
 def _turn(recipient: QueueRecipient) -> float:
@@ -256,7 +257,7 @@ def session(row: SessionRow, now: float) -> Session:
 
 
 def span(since: float, now: float) -> float:
-    """Seconds between two UNIX times, to the millisecond; 0 where the clock was set back."""
+    """Seconds between two UNIX times, to the millisecond; 0 where the second one is before the first."""
     return round(max(now - since, 0.0), 3)
 
 

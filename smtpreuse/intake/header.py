@@ -8,6 +8,8 @@ It changes nothing and reads no more than the hops and the message's own name.
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from email.utils import formatdate
 
 from attrs import frozen
@@ -100,15 +102,17 @@ class Trace:
 class Dates:
     """Dates as header fields have them (RFC 5322 section 3.3), in local time; one second is written out once."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        """
+        @param wall: UNIX time by the clock on the wall, which is what those who read the field compare it with.
+        """
+        self._wall = wall
         self._second = -1
         self._text = ""
 
-    def text(self, now: float) -> str:
-        """
-        @param now: UNIX time.
-        """
-        second = int(now)
+    def text(self) -> str:
+        """The date now."""
+        second = int(self._wall())
         if second != self._second:
             self._second = second
             self._text = formatdate(second, localtime=True)

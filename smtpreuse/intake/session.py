@@ -241,7 +241,7 @@ class Session:
             esmtp=self._hello.esmtp,
             queue_id=queue_id,
             recipient=arrival.recipients[0].address if len(arrival.recipients) == 1 else "",
-            date=services.dates.text(services.clock.seconds()),
+            date=services.dates.text(),
         )
         arrival.begin(queue_id, trace.field())
         self.machine.accept()

@@ -29,8 +29,8 @@ class Notice:
 
     @ivar queue_id: of the notification itself.
     @ivar original_id: of the message that failed.
-    @ivar arrived: UNIX time of that message.
-    @ivar now: UNIX time.
+    @ivar arrived: of that message, UNIX time by the clock on the wall.
+    @ivar now: likewise.
     """
 
     queue_id: str

@@ -6,6 +6,7 @@ A bounce is born in the commit of the outcome it reports, so neither exists with
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from attrs import evolve
@@ -34,12 +35,15 @@ class Returns:
     log = Logger()
 
     def __init__(
-        self, spool: ISpool, router: IRouter, maillog: IMailLog, new_id: Callable[[], str], reporter: str
-    ) -> None:
+        self, spool: ISpool, router: IRouter, maillog: IMailLog, new_id: Callable[[], str], reporter: str,
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         """
         @param new_id: gives a queue id.
         @param reporter: our own host name.
+        @param wall: UNIX time by the clock on the wall, for people to read.
         """
+        self._wall = wall
         self._spool = spool
         self._router = router
         self._maillog = maillog
@@ -77,9 +81,11 @@ class Returns:
         except (SpoolError, OSError):
             returned, whole = b"", False
         queue_id = self._new_id()
+        now = self._wall()
         notice = Notice(
-            queue_id=queue_id, original_id=message.queue_id, sender=message.sender, arrived=message.arrived,
-            now=report.finished, reporter=self._reporter, relay=report.relay, body=message.body, failed=settled.failed,
+            queue_id=queue_id, original_id=message.queue_id, sender=message.sender,
+            arrived=now - (report.finished - message.arrived), now=now, reporter=self._reporter, relay=report.relay,
+            body=message.body, failed=settled.failed,
         )  # fmt: skip
         bounce = compose(notice, returned, whole=whole)
         try:

@@ -26,6 +26,7 @@ from smtpreuse.config.settings import Settings
 from smtpreuse.errors import SmtpreuseError, StartError
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.roles.assembly import House, IServiceReactor, assemble
+from smtpreuse.roles.clock import SteadyClock
 from smtpreuse.roles.configuration import endpoint
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
@@ -56,6 +57,16 @@ class DeliveryService(Service):
         self._house: House | None = None
         self._ports: list[IListeningPort] = []
         self._control: ControlPort | None = None
+        self._clock = SteadyClock.continued(self._clock_file)
+
+    @property
+    def _clock_file(self) -> str:
+        return os.path.join(self._settings.queue_directory, "clock")
+
+    def privilegedStartService(self) -> None:
+        """From now on the reactor goes by our clock."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]  # not annotated in Twisted
+        self._clock.drive(self._reactor)
 
     def startService(self) -> None:
         """Open the queue, listen, and say so. What cannot be opened ends the process with one line that says why."""
@@ -83,6 +94,7 @@ class DeliveryService(Service):
         """Before the reactor runs, so that whoever starts us hears what is wrong; nobody is served until it does."""
         with self._blamed("queue_directory"):
             house.spool.open()
+        self._remember_clock()
         with self._blamed("control_socket"):
             clear(self._settings.control_socket)
             self._control = ControlPort(self._settings.control_socket, house.control, self._reactor)
@@ -90,6 +102,12 @@ class DeliveryService(Service):
         for text in self._settings.listen:
             with self._blamed("listen", text):
                 self._ports.append(await endpoint(text).listen(house.smtpd))
+
+    def _remember_clock(self) -> None:
+        try:
+            self._clock.remember(self._clock_file)
+        except OSError as error:
+            self.log.warn("clock not remembered: file={path} {error}", path=self._clock_file, error=str(error))
 
     @contextmanager
     def _blamed(self, name: str, value: str = "") -> Iterator[None]:

@@ -50,6 +50,7 @@ def verify(chain: tuple[bytes, ...], policy: Policy, names: tuple[str, ...], now
 
     @param chain: the certificates as the peer sent them, DER, its own first; empty when it showed none.
     @param names: names of which the peer's certificate must bear one, where the level asks for it.
-    @param now: UNIX time at which the certificates must be valid, where the level asks for it.
+    @param now: UNIX time, by the clock on the wall, at which the certificates must be valid, where the level asks for
+        it.
     """
     return _UNTRUSTED if chain else _ANONYMOUS

@@ -48,9 +48,10 @@ class ControlTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000.0)
+        self.ahead = 0.0
         self.desk = Desk()
         self.view = View()
-        self.site = make_site(self.desk, self.view, self.clock, "9.8.7")
+        self.site = make_site(self.desk, self.view, self.clock, "9.8.7", lambda: self.clock.seconds() + self.ahead)
 
     def exchange(
         self, method: str, target: str, form: list[tuple[str, str]] | None = None
@@ -110,6 +111,16 @@ class QueueTests(ControlTestCase):
             '"delay_reason":"connection refused"}],"site":"example.com","next_attempt":1300.0,"attempts":2}\n',
         )
         self.assertEqual(status, 200)
+
+    def test_wall(self) -> None:
+        """Times of day are those of the clock on the wall, in whole seconds: ages and a second look stay the same."""
+        self.desk.rows = [row("4Aa")]
+        _, (before,) = self.ask("GET", "/queue")
+        self.ahead = 3600.3
+        _, (after,) = self.ask("GET", "/queue")
+        self.assertEqual((before["arrival_time"], before["next_attempt"]), (1000.5, 1300.0))
+        self.assertEqual((after["arrival_time"], after["next_attempt"]), (4600.5, 4900.0))
+        self.assertEqual(self.ask("GET", "/queue/4Aa")[1][0]["arrival_time"], 4600.5)
 
     def test_active(self) -> None:
         """A message that the dispatcher has taken up is active."""

@@ -49,7 +49,7 @@ class MailLogTestCase(SynchronousTestCase):
 
     def log(self, *, iso: bool = False) -> MailLog:
         """A log that is closed after the test."""
-        log = MailLog(self.clock, self.path, "mail", iso=iso, pid=lambda: 4321)
+        log = MailLog(self.clock, self.path, "mail", iso=iso, pid=lambda: 4321, wall=self.clock.seconds)
         self.addCleanup(log.close)
         return log
 
@@ -114,7 +114,7 @@ class HeaderTests(MailLogTestCase):
     def test_pid(self) -> None:
         """The pid is asked for when a line is written: the process forks before that."""
         pids = [1, 2]
-        log = MailLog(self.clock, self.path, "mail", pid=lambda: pids[0])
+        log = MailLog(self.clock, self.path, "mail", pid=lambda: pids[0], wall=self.clock.seconds)
         self.addCleanup(log.close)
         del pids[0]
         log.write("smtp", "x")
@@ -170,14 +170,14 @@ class WritingTests(MailLogTestCase):
 
     def test_close(self) -> None:
         """At the end what was gathered is written."""
-        log = MailLog(self.clock, self.path, "mail")
+        log = MailLog(self.clock, self.path, "mail", wall=self.clock.seconds)
         log.write("smtp", "x")
         log.close()
         self.assertEqual(self.text().count("\n"), 1)
 
     def test_too_late(self) -> None:
         """A line that comes after the end is an error in the service's log, and in no other file."""
-        log = MailLog(self.clock, self.path, "mail")
+        log = MailLog(self.clock, self.path, "mail", wall=self.clock.seconds)
         log.close()
         with open(self.mktemp(), "wb") as other:
             events = self.events()
@@ -195,7 +195,7 @@ class WritingTests(MailLogTestCase):
         writes: list[tuple[int, bytes]] = []
         self.patch(maillog.os, "write", lambda file, octets: (writes.append((file, bytes(octets))), len(octets))[1])
         self.patch(maillog.os, "close", lambda file: writes.append((file, b"closed")))
-        log = MailLog(self.clock, "", "mail", pid=lambda: 4321)
+        log = MailLog(self.clock, "", "mail", pid=lambda: 4321, wall=self.clock.seconds)
         log.write("smtp", "x")
         log.reopen()
         log.close()

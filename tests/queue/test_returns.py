@@ -5,6 +5,7 @@ Tests of L{smtpreuse.queue.returns}.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,6 +24,8 @@ GIVEN = message("Q1", "ann@example.com", sender="me@example.test", body=Body.EIG
 NO = Outcome(recipient=GIVEN.recipients[0], ending=Ending.REFUSED, status="5.1.1", text="no such user")
 RECORDED = Recorded(queue_id="Q1", row=NO.recipient.row, hop="smtp:example.com")
 SETTLED = Settled(recorded=(RECORDED,), failed=(NO,), again=(), elsewhere=False, expired=False)
+# What the clock on the wall shows, hours from the queue's.
+WALL = START + 7200
 REPORT = DeliveryReport(ticket=1, outcomes=(NO,), started=START, ready=START, finished=START + 9, relay="none")
 
 
@@ -35,7 +38,7 @@ class ReturnsTests(SynchronousTestCase):
         self.log = FakeLog()
         self.entered: list[tuple[Sequence[Recorded], Sequence[tuple[Message, Content]]]] = []
         self.instead: list[Sequence[Recorded] | None] = []
-        self.returns = Returns(self.spool, self.router, self.log, lambda: "B1", "mail.example.com")
+        self.returns = Returns(self.spool, self.router, self.log, lambda: "B1", "mail.example.com", lambda: WALL)
 
     def make(self, octets: bytes | None = None) -> None:
         """Notify the sender."""
@@ -65,6 +68,15 @@ class ReturnsTests(SynchronousTestCase):
         self.assertIs(made.body, Body.EIGHT_BIT)
         self.assertIn(b"Subject: hello\r\n", octets)
         self.assertEqual(self.log.lines, ["bounce: Q1: sender non-delivery notification: B1"])
+
+    def test_dates(self) -> None:
+        """People read dates of the clock on the wall: the message's age is what it is by the queue's own."""
+        self.make(b"Subject: hello\r\n\r\n")
+        _, octets = self.bounce()
+        fields = dict(line.split(": ", 1) for line in octets.decode().split("\r\n") if ": " in line)
+        read = {name: parsedate_to_datetime(fields[name]).timestamp() for name in ("Date", "Arrival-Date")}
+        age = REPORT.finished - GIVEN.arrived
+        self.assertEqual(read, {"Date": int(WALL), "Arrival-Date": int(WALL - age)})
 
     def test_instead(self) -> None:
         """Should the notification not be storable, what failed stays in the queue and is tried again."""
