@@ -73,10 +73,14 @@ def makeService(options: Options) -> IService:
     if options["json-log"]:
         globalLogPublisher.addObserver(jsonFileLogObserver(_opened(options["json-log"]), recordSeparator=""))
     from smtpreuse.roles.lifecycle import DeliveryService
+    from smtpreuse.roles.owner import Owner
 
     # The parent is twistd's own options.
-    daemonized = options.parent is not None and not options.parent["nodaemon"]
-    return DeliveryService(settings, daemonized=daemonized, tethered=bool(options["end-with-stdin"]))
+    twistd = options.parent or {"nodaemon": True, "uid": None, "gid": None}
+    return DeliveryService(
+        settings, daemonized=not twistd["nodaemon"], tethered=bool(options["end-with-stdin"]),
+        owner=Owner.chosen(twistd["uid"], twistd["gid"]),
+    )  # fmt: skip
 
 
 def _opened(path: str) -> TextIO:

@@ -82,6 +82,7 @@ class Service:
     @ivar port: where it takes mail, on C{127.0.0.1}, since L{start}.
     @ivar places: all addresses that it printed when it was ready.
     @ivar measured: see L{environment}; may be set before a start.
+    @ivar twistd: options of C{twistd} itself; may be set before a start.
     """
 
     def __init__(self, directory: Path, **parameters: str) -> None:
@@ -97,6 +98,7 @@ class Service:
         self.directory = directory
         self.port = 0
         self.measured = True
+        self.twistd: tuple[str, ...] = ()
         self.places: list[str] = []
         self._options: tuple[str, ...] = ()
         self._under: tuple[str, ...] = ()
@@ -139,8 +141,8 @@ class Service:
         assert self._process is None, "it runs"
         self._options, self._under = options, under
         self._printed = b""
-        command = [*under, twistd(), "-n", "--pidfile=", "smtpreuse", "--config", str(self.directory / "main.cf")]
-        command += ["--listen", "tcp:0:interface=127.0.0.1", *options]
+        command = [*under, twistd(), "-n", "--pidfile=", *self.twistd, "smtpreuse"]
+        command += ["--config", str(self.directory / "main.cf"), "--listen", "tcp:0:interface=127.0.0.1", *options]
         self._process = process = subprocess.Popen(
             command, cwd=self.directory, env=environment(measured=self.measured), stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

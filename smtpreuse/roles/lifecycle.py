@@ -14,10 +14,9 @@ from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.internet import reactor as global_reactor
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
@@ -27,13 +26,17 @@ from smtpreuse.errors import SmtpreuseError, StartError
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.roles.assembly import House, IServiceReactor, assemble
 from smtpreuse.roles.clock import SteadyClock
-from smtpreuse.roles.configuration import endpoint
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
+from smtpreuse.roles.doors import Doors, place, stopped
+from smtpreuse.roles.owner import Owner
 from smtpreuse.roles.tether import Tether
 
 # How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
 _LAST_RECORDS = 2.0
+
+# Part of a start: when it is done, and then what failed.
+_Tried = tuple[Deferred[None], list[BaseException]]
 
 
 class DeliveryService(Service):
@@ -44,10 +47,13 @@ class DeliveryService(Service):
     name = "smtpreuse"
     log = Logger()
 
-    def __init__(self, settings: Settings, *, daemonized: bool = False, tethered: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, daemonized: bool = False, tethered: bool = False, owner: Owner | None = None
+    ) -> None:
         """
         @param daemonized: whether twistd puts us into the background, where standard error leads nowhere.
         @param tethered: whether to end when standard input does.
+        @param owner: who we are to be after C{privilegedStartService}, when twistd makes us somebody else.
         """
         self._settings = settings
         self._daemonized = daemonized
@@ -55,7 +61,9 @@ class DeliveryService(Service):
         alsoProvides(global_reactor, IServiceReactor)
         self._reactor = IServiceReactor(global_reactor)
         self._house: House | None = None
-        self._ports: list[IListeningPort] = []
+        self._owner = owner
+        self._doors = Doors()
+        self._bound: _Tried | None = None
         self._control: ControlPort | None = None
         self._clock = SteadyClock.continued(self._clock_file)
 
@@ -64,9 +72,11 @@ class DeliveryService(Service):
         return os.path.join(self._settings.queue_directory, "clock")
 
     def privilegedStartService(self) -> None:
-        """From now on the reactor goes by our clock."""
+        """What only root can do, where that is who we still are: bind ports, and make the places we write to."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]  # not annotated in Twisted
         self._clock.drive(self._reactor)
+        if self._owner is not None:
+            self._bound = self._try(self._bind_early(self._owner))
 
     def startService(self) -> None:
         """Open the queue, listen, and say so. What cannot be opened ends the process with one line that says why."""
@@ -78,17 +88,37 @@ class DeliveryService(Service):
         except StartError as problem:
             self._refuse(problem)
         house.pool.start()
+        opening = self._try(self._open(house))
+        # Not before the reactor has its own signal handlers: from "ready" on every signal is to mean what it should.
+        self._reactor.callWhenRunning(self._running, house, opening)
+
+    def _try(self, work: Coroutine[Deferred[None], object, None]) -> _Tried:
+        """Part of a start. What fails at once ends it."""
         problems: list[BaseException] = []
 
         def failed(failure: Failure) -> None:
             assert failure.value is not None
             problems.append(failure.value)
 
-        opening = Deferred.fromCoroutine(self._open(house)).addErrback(failed)
+        done = Deferred.fromCoroutine(work).addErrback(failed)
         if problems:
             self._refuse(problems[0])
-        # Not before the reactor has its own signal handlers: from "ready" on every signal is to mean what it should.
-        self._reactor.callWhenRunning(self._running, house, opening, problems)
+        return done, problems
+
+    async def _bind_early(self, owner: Owner) -> None:
+        # Of both the interpreter's and the environment's.
+        owner.check_program(os.__file__, __file__)
+        with self._blamed("queue_directory"):
+            owner.directory(self._settings.queue_directory)
+        if self._settings.maillog_file:
+            with self._blamed("maillog_file"):
+                owner.file(self._settings.maillog_file)
+        await self._bind()
+
+    async def _bind(self) -> None:
+        for text in self._settings.listen:
+            with self._blamed("listen", text):
+                await self._doors.bind(text)
 
     async def _open(self, house: House) -> None:
         """Before the reactor runs, so that whoever starts us hears what is wrong; nobody is served until it does."""
@@ -99,9 +129,12 @@ class DeliveryService(Service):
             clear(self._settings.control_socket)
             self._control = ControlPort(self._settings.control_socket, house.control, self._reactor)
             self._control.startListening()
-        for text in self._settings.listen:
-            with self._blamed("listen", text):
-                self._ports.append(await endpoint(text).listen(house.smtpd))
+        if self._bound is None:
+            # Not earlier: of two services with one configuration, the second is to hear of the first one's queue.
+            await self._bind()
+        else:
+            await _succeeded(self._bound)
+        self._doors.open(house.smtpd)
 
     def _remember_clock(self) -> None:
         try:
@@ -121,8 +154,7 @@ class DeliveryService(Service):
     def _refuse(self, problem: BaseException) -> NoReturn:
         """There will be no service: say why, and leave nothing behind."""
         self.log.critical("smtpreuse cannot start: {reason}", reason=str(problem))
-        for port in self._ports:
-            _forget(port.getHost())
+        self._doors.forget()
         if self._control is not None:
             self._control.remove()
         if self._daemonized or not isinstance(problem, StartError):
@@ -131,27 +163,25 @@ class DeliveryService(Service):
         print(f"smtpreuse cannot start: {problem}", file=sys.__stderr__, flush=True)
         raise SystemExit(1)
 
-    def _running(self, house: House, opening: Deferred[None], problems: list[BaseException]) -> None:
+    def _running(self, house: House, opening: _Tried) -> None:
         # twistd ends by the signal that stopped its reactor; a service that was told to end, and did, exits with 0.
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._terminated))
         if self._tethered:
             Tether(self._reactor, self._terminated).watch()
-        Deferred.fromCoroutine(self._begin(house, opening, problems)).addErrback(self._cannot)
+        Deferred.fromCoroutine(self._begin(house, opening)).addErrback(self._cannot)
 
     def _terminated(self) -> None:
         with suppress(ReactorNotRunning):  # it was told so before
             self._reactor.stop()
 
-    async def _begin(self, house: House, opening: Deferred[None], problems: list[BaseException]) -> None:
-        await opening
-        if problems:
-            raise problems[0]
-        hosts = [port.getHost() for port in self._ports]
+    async def _begin(self, house: House, opening: _Tried) -> None:
+        await _succeeded(opening)
+        hosts = self._doors.addresses()
         house.router.listen_on(Endpoint(at.host, at.port) for at in hosts if isinstance(at, IPv4Address | IPv6Address))
         house.dispatcher.start()
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(house.maillog.reopen))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
-        places = ", ".join(map(_place, hosts))
+        places = ", ".join(map(place, hosts))
         self.log.info("ready: {places}", places=places)
         try:
             os.write(1, f"ready: listening on {places}\n".encode())
@@ -174,9 +204,8 @@ class DeliveryService(Service):
         self.log.warn("SIGHUP: the configuration is not read again while the service runs; restart it")
 
     async def _close(self, house: House) -> None:
-        for port in self._ports:
-            await _stopped(port)
         limit = self._settings.shutdown_timeout
+        await self._doors.close()
         delivered = self._in_time(house.dispatcher.drain(), limit, "not all transactions ended in time")
         await house.smtpd.drain(limit)
         await delivered
@@ -187,7 +216,7 @@ class DeliveryService(Service):
         house.dispatcher.leave()
         house.cache.close_all()
         if self._control is not None:
-            await _stopped(self._control)
+            await stopped(self._control)
         house.router.close()
         await house.spool.close()
         house.pool.stop()
@@ -206,25 +235,11 @@ class DeliveryService(Service):
         return Deferred.fromCoroutine(self._close(house)) if house is not None else None
 
 
-async def _stopped(port: IListeningPort) -> None:
-    stopped = port.stopListening()
-    if stopped is not None:
-        await stopped
-
-
-def _place(address: IAddress) -> str:
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    return os.fsdecode(address.name or b"") if isinstance(address, UNIXAddress) else str(address)
-
-
-def _forget(address: IAddress) -> None:
-    """Remove the path of a socket that we have just made."""
-    if isinstance(address, UNIXAddress) and address.name and not address.name.startswith(b"\0"):
-        with suppress(OSError):
-            os.unlink(address.name)
+async def _succeeded(tried: _Tried) -> None:
+    done, problems = tried
+    await done
+    if problems:
+        raise problems[0]
 
 
 def _fail() -> None:

@@ -162,6 +162,9 @@ class QueueDirectory:
 
     def _close_to_others(self) -> None:
         """Nobody else reads mail, whatever the directory allows; SQLite's other files have the mode of the first."""
+        # Its group gets as far as the control socket, and no further: SQLite's own would be open to it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         for path in (self._contents, self.database, f"{self.database}-wal", f"{self.database}-shm"):
             with contextlib.suppress(FileNotFoundError):
                 mode = stat.S_IMODE(os.stat(path).st_mode)
