@@ -29,11 +29,14 @@ from smtpreuse.roles.clock import SteadyClock
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
 from smtpreuse.roles.doors import Doors, place, stopped
+from smtpreuse.roles.notify import Notifier
 from smtpreuse.roles.owner import Owner
 from smtpreuse.roles.tether import Tether
 
 # How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
 _LAST_RECORDS = 2.0
+# Beyond the drain, in seconds: for threads to end and the database to be closed on a slow disk.
+_CLOSING = 10.0
 
 # Part of a start: when it is done, and then what failed.
 _Tried = tuple[Deferred[None], list[BaseException]]
@@ -66,6 +69,7 @@ class DeliveryService(Service):
         self._bound: _Tried | None = None
         self._control: ControlPort | None = None
         self._clock = SteadyClock.continued(self._clock_file)
+        self._notifier = Notifier.from_environment(self._reactor, os.environ)
 
     @property
     def _clock_file(self) -> str:
@@ -188,6 +192,7 @@ class DeliveryService(Service):
         except OSError as error:
             # Whoever was to read it is gone; mail comes in all the same.
             self.log.warn("ready, but standard output does not take it: {error}", error=str(error))
+        self._notifier.ready(lambda: _described(house))
 
     def _cannot(self, failure: Failure) -> None:
         """It turned out late: an endpoint took its time, or there is a fault in here."""
@@ -205,6 +210,7 @@ class DeliveryService(Service):
 
     async def _close(self, house: House) -> None:
         limit = self._settings.shutdown_timeout
+        self._notifier.stopping(limit + _LAST_RECORDS + _CLOSING)
         await self._doors.close()
         delivered = self._in_time(house.dispatcher.drain(), limit, "not all transactions ended in time")
         await house.smtpd.drain(limit)
@@ -221,6 +227,7 @@ class DeliveryService(Service):
         await house.spool.close()
         house.pool.stop()
         house.maillog.close()
+        self._notifier.close()
 
     def _in_time(self, work: Coroutine[Deferred[None], object, None], limit: float, otherwise: str) -> Deferred[None]:
         done = Deferred.fromCoroutine(work).addTimeout(limit, self._reactor)
@@ -240,6 +247,15 @@ async def _succeeded(tried: _Tried) -> None:
     await done
     if problems:
         raise problems[0]
+
+
+def _described(house: House) -> str:
+    """How the service is, in one line for people."""
+    trouble = house.dispatcher.trouble()
+    counters = house.dispatcher.counters()
+    state = f"takes no mail: {trouble}" if trouble else f"{len(house.dispatcher.active())} messages under way"
+    since = f"{counters.delivered} delivered, {counters.deferred} deferred, {counters.bounced} bounced"
+    return f"{state}; since the start {since}"
 
 
 def _fail() -> None:
