@@ -82,6 +82,10 @@ class Connector:
         self._maillog = maillog
         self._rules = rules
 
+    def adopt(self, rules: OpeningRules) -> None:
+        """Open by these rules from now on; what is being opened goes on as it was begun."""
+        self._rules = rules
+
     async def open(self, candidate: Candidate, *, fall_back: bool) -> OpenSession:
         """
         Open a session to this candidate.

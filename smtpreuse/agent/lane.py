@@ -18,6 +18,7 @@ from zope.interface import implementer
 from smtpreuse.agent.connect import OpenFailed
 from smtpreuse.agent.outcomes import Result
 from smtpreuse.agent.reuse import Finder
+from smtpreuse.agent.rules import AgentRules
 from smtpreuse.agent.session import OpenSession, Session
 from smtpreuse.agent.transaction import Transaction
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailLog
@@ -65,6 +66,13 @@ class Agent:
         self._line_length_limit = line_length_limit
         self._busy: dict[ILane, OpenSession | float | None] = {}
         self._leaving: dict[Site, Session] = {}
+
+    def adopt(self, rules: AgentRules) -> None:
+        """Work by these rules from now on; a transaction that has begun ends as it was begun."""
+        self._tls_loglevel = rules.tls_loglevel
+        self._most_reuses = rules.most_reuses
+        self._line_length_limit = rules.line_length_limit
+        self._finder.adopt(rules.opening, rules.search)
 
     def work(self, lane: ILane) -> None:
         self._busy[lane] = None

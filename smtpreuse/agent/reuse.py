@@ -11,7 +11,7 @@ from random import Random
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from smtpreuse.agent.connect import Connector, OpenFailed
+from smtpreuse.agent.connect import Connector, OpenFailed, OpeningRules
 from smtpreuse.agent.session import Limits, OpenSession, Session
 from smtpreuse.interfaces import IConnectionCache, IHostMemory, ILane, IMailLog, IStreamEnd
 from smtpreuse.model.delivery import Blame, DeliveryRequest
@@ -47,6 +47,11 @@ class Finder:
         self._clock = clock
         self._random = random
         self._rules = rules
+
+    def adopt(self, opening: OpeningRules, search: SearchRules) -> None:
+        """Find and open by these rules from now on; sessions that are open keep the limits they have."""
+        self._rules = search
+        self._connector.adopt(opening)
 
     async def find(self, lane: ILane, request: DeliveryRequest) -> OpenSession:
         """

@@ -29,6 +29,7 @@ from zope.interface import Interface
 from smtpreuse.agent.connect import Connector, OpeningRules
 from smtpreuse.agent.lane import Agent
 from smtpreuse.agent.reuse import Finder, SearchRules
+from smtpreuse.agent.rules import AgentRules
 from smtpreuse.agent.session import Limits
 from smtpreuse.config.settings import Settings
 from smtpreuse.control.api import make_site
@@ -45,6 +46,7 @@ from smtpreuse.queue.schedule import JITTER, RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
 from smtpreuse.roles.view import ServiceView
 from smtpreuse.routing.router import Router
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.spool.sqlite import SQLiteSpool
 from smtpreuse.tls.context import Contexts
@@ -93,30 +95,17 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
         settings.queue_directory, reactor, clock, queue_minfree=settings.queue_minfree,
         message_size_limit=settings.message_size_limit, reroute=router.hop, fingerprint=router.fingerprint,
     )  # fmt: skip
-    profile = Profile(
-        helo=settings.smtp_helo_name, source=settings.smtp_bind_address, source6=settings.smtp_bind_address6
-    )
-    limits = Limits.of(settings)
-    cache = ConnectionCache(
-        clock, idle_limit=resting_time(settings), limit=settings.resting_session_limit,
-        limit_per_key=settings.resting_session_limit_per_key, most_uses=settings.smtp_connection_reuse_count_limit,
-    )  # fmt: skip
-    connector = Connector(
-        reactor, clock, TLSProxyService(reactor, Contexts()), maillog, opening_rules(settings, profile, limits)
-    )
-    hosts = HostMemory(clock.seconds, settings.minimal_backoff_time / 5)
+    rules = agent_rules(settings)
+    cache = ConnectionCache(clock, cache_rules(settings))
+    connector = Connector(reactor, clock, TLSProxyService(reactor, Contexts()), maillog, rules.opening)
+    hosts = HostMemory(clock.seconds, rules.host_pause)
     agent = Agent(
-        Finder(cache, connector, hosts, maillog, clock, random.Random(), SearchRules(
-            # The second attempt may come so much sooner (RetryRules.next_attempt): in Postfix it goes without TLS.
-            profile=profile, limits=limits, fallback_age=(1 - JITTER) * settings.minimal_backoff_time,
-            by_family=settings.smtp_address_preference != "any",
-        )),
-        cache, maillog, clock, tls_loglevel=settings.smtp_tls_loglevel,
-        most_reuses=settings.smtp_connection_reuse_count_limit, line_length_limit=settings.smtp_line_length_limit,
+        Finder(cache, connector, hosts, maillog, clock, random.Random(), rules.search), cache, maillog, clock,
+        tls_loglevel=rules.tls_loglevel, most_reuses=rules.most_reuses, line_length_limit=rules.line_length_limit,
     )  # fmt: skip
     ids = QueueIds(clock.seconds, os.getpid())
     dispatcher = Dispatcher(
-        spool, router, agent, cache, maillog, clock, dispatch_rules(settings, profile),
+        spool, router, agent, cache, maillog, clock, dispatch_rules(settings, profile_of(settings)),
         contents=ContentCache(settings.content_cache_size),
         returns=Returns(spool, router, maillog, ids.next, settings.myhostname), random=random.Random(),
     )  # fmt: skip
@@ -132,6 +121,42 @@ def resting_time(settings: Settings) -> float:
     """How long a session rests: where there is a pause between transactions it has to last for that."""
     pause = settings.default_destination_rate_delay
     return max(settings.smtp_connection_cache_time_limit, pause + PAUSE_MARGIN if pause else 0.0)
+
+
+def profile_of(settings: Settings) -> Profile:
+    """What all sessions have in common."""
+    return Profile(
+        helo=settings.smtp_helo_name, source=settings.smtp_bind_address, source6=settings.smtp_bind_address6
+    )
+
+
+def cache_rules(settings: Settings) -> CacheRules:
+    """What main.cf says of sessions at rest."""
+    return CacheRules(
+        idle_limit=resting_time(settings),
+        limit=settings.resting_session_limit,
+        limit_per_key=settings.resting_session_limit_per_key,
+        most_uses=settings.smtp_connection_reuse_count_limit,
+    )
+
+
+def agent_rules(settings: Settings) -> AgentRules:
+    """What main.cf says of an agent's work."""
+    profile, limits = profile_of(settings), Limits.of(settings)
+    return AgentRules(
+        opening=opening_rules(settings, profile, limits),
+        search=SearchRules(
+            profile=profile,
+            limits=limits,
+            # The second attempt may come so much sooner (RetryRules.next_attempt): in Postfix it goes without TLS.
+            fallback_age=(1 - JITTER) * settings.minimal_backoff_time,
+            by_family=settings.smtp_address_preference != "any",
+        ),
+        host_pause=settings.minimal_backoff_time / 5,
+        tls_loglevel=settings.smtp_tls_loglevel,
+        most_reuses=settings.smtp_connection_reuse_count_limit,
+        line_length_limit=settings.smtp_line_length_limit,
+    )
 
 
 def opening_rules(settings: Settings, profile: Profile, limits: Limits) -> OpeningRules:

@@ -7,7 +7,7 @@ how a session is opened and judges nothing itself: the books do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -16,6 +16,7 @@ from zope.interface import implementer
 from smtpreuse.interfaces import IConnectionCache, IStreamEnd, IStreamReceiver
 from smtpreuse.model.reuse import Needs, ReuseKey, SessionFacts
 from smtpreuse.model.route import Site
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.scache.store import Found, Resting, Store
 
 _log = Logger()
@@ -68,15 +69,12 @@ class ConnectionCache:
     Whoever is given a session attaches to its end before it waits for anything.
     """
 
-    def __init__(
-        self, clock: IReactorTime, *, idle_limit: float, limit: int, limit_per_key: int, most_uses: int = 0
-    ) -> None:
+    def __init__(self, clock: IReactorTime, rules: CacheRules) -> None:
         """
         @param clock: its C{seconds} are UNIX time.
-        @param idle_limit: as L{Store} takes it, like those that follow.
         """
         self._clock = clock
-        self._store = Store(idle_limit=idle_limit, limit=limit, limit_per_key=limit_per_key, most_uses=most_uses)
+        self._store = Store(rules)
         self._watches: dict[int, _Watch] = {}
         self._timer: IDelayedCall | None = None
 
@@ -123,6 +121,27 @@ class ConnectionCache:
     def sessions(self) -> list[Resting]:
         """Every session at rest, in the order of saving."""
         return list(self._store)
+
+    def adopt(self, rules: CacheRules) -> None:
+        """Go by these rules from now on: what they leave no place for is told QUIT."""
+        self._quit(self._store.adopt(rules, self._clock.seconds()))
+        for session in self._store:
+            self._watches[session.number].session = session
+        # The first end may be closer than it was.
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._arm()
+
+    def dismiss(self, numbers: Iterable[int]) -> int:
+        """
+        Tell the sessions of these numbers QUIT, as far as they rest.
+
+        @return: how many did.
+        """
+        over = self._store.take(numbers)
+        self._quit(over)
+        return len(over)
 
     def close_all(self) -> None:
         """End every session with QUIT; what is saved from now on rests as before."""

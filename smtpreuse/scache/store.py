@@ -12,13 +12,14 @@ is taken, so that those that are not needed come to their end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from smtpreuse.model.reuse import Needs, ReuseKey, SessionFacts
 from smtpreuse.model.route import Site
 from smtpreuse.scache.idle import IdleTimes
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.tls.carry import may_carry, worn_out
 
 
@@ -57,17 +58,8 @@ class Store:
     The books.
     """
 
-    def __init__(self, *, idle_limit: float, limit: int, limit_per_key: int, most_uses: int = 0) -> None:
-        """
-        @param idle_limit: seconds that a session may rest (C{smtp_connection_cache_time_limit}).
-        @param limit: sessions that may rest at a time (C{resting_session_limit}).
-        @param limit_per_key: sessions of equal keys that may rest at a time (C{resting_session_limit_per_key}).
-        @param most_uses: as L{may_carry} takes it (C{smtp_connection_reuse_count_limit}).
-        """
-        self._idle_limit = idle_limit
-        self._limit = limit
-        self._limit_per_key = limit_per_key
-        self._most_uses = most_uses
+    def __init__(self, rules: CacheRules) -> None:
+        self._rules = rules
         self._idle_times = IdleTimes()
         self._saved = 0
         # All of them; within each the order is that of saving.
@@ -106,9 +98,9 @@ class Store:
         """
         self._saved += 1
         if not self._destinations:
-            self._sweep = now + self._idle_limit
+            self._sweep = now + self._rules.idle_limit
         learned = self._idle_times.limit(site, now)
-        idle_limit = self._idle_limit if learned is None else min(learned, self._idle_limit)
+        idle_limit = self._rules.idle_limit if learned is None else min(learned, self._rules.idle_limit)
         session = Resting(
             number=self._saved,
             destination=destination,
@@ -118,16 +110,14 @@ class Store:
             since=now,
             until=min(now + idle_limit, facts.good_until),
         )
-        if session.until <= now or worn_out(facts, now, most_uses=self._most_uses):
+        if session.until <= now or worn_out(facts, now, most_uses=self._rules.most_uses):
             return session, (session,)
-        self._resting[session.number] = session
-        self._by_key.setdefault(key, {})[session.number] = session
-        self._by_site.setdefault(site, {})[session.number] = session
+        self._enter(session)
         if destination:
             # An entry keeps its place: it moves by being used, not by how long its sessions are out.
-            self._destinations.setdefault(destination, {})[key] = now + self._idle_limit
-        over = self._shrink(self._by_key[key], self._limit_per_key)
-        return session, over + self._shrink(self._resting, self._limit)
+            self._destinations.setdefault(destination, {})[key] = now + self._rules.idle_limit
+        over = self._shrink(self._by_key[key], self._rules.limit_per_key)
+        return session, over + self._shrink(self._resting, self._rules.limit)
 
     def find_destination(self, destination: str, needs: Sequence[Needs], now: float) -> Found:
         """
@@ -159,7 +149,7 @@ class Store:
             if session.until <= now:
                 over.append(session)
                 continue
-            answer = may_carry(session.key, session.facts, needs, now, most_uses=self._most_uses)
+            answer = may_carry(session.key, session.facts, needs, now, most_uses=self._rules.most_uses)
             if answer:
                 taken = session
                 break
@@ -173,7 +163,7 @@ class Store:
         for session in over:
             self.remove(session)
         if now >= self._sweep:
-            self._sweep = now + self._idle_limit
+            self._sweep = now + self._rules.idle_limit
             for destination, leads in list(self._destinations.items()):
                 for key in [key for key, until in leads.items() if until <= now]:
                     self._forget(destination, key)
@@ -189,6 +179,32 @@ class Store:
     def drop(self, site: Site | None, keep: int) -> tuple[Resting, ...]:
         """Take out the least useful sessions of a site (of all sites) until at most C{keep} rest; to be closed."""
         return self._shrink(self._resting if site is None else self._by_site.get(site, {}), keep)
+
+    def adopt(self, rules: CacheRules, now: float) -> tuple[Resting, ...]:
+        """
+        Keep the books by these rules from now on. What rests already may rest for less time by them, never for more.
+
+        @return: all that they leave no place for, taken out; to be closed.
+        """
+        self._rules = rules
+        for session in self._resting.values():
+            until = min(session.until, session.since + rules.idle_limit)
+            if until < session.until:
+                self._enter(evolve(session, until=until))
+        over = self.expire(now) + self.take(
+            session.number for session in self._resting.values()
+            if worn_out(session.facts, now, most_uses=rules.most_uses)
+        )  # fmt: skip
+        for of_key in list(self._by_key.values()):
+            over += self._shrink(of_key, rules.limit_per_key)
+        return over + self._shrink(self._resting, rules.limit)
+
+    def take(self, numbers: Iterable[int]) -> tuple[Resting, ...]:
+        """Take out the sessions of these numbers, as far as they rest; to be closed."""
+        found = tuple(self._resting[number] for number in list(numbers) if number in self._resting)
+        for session in found:
+            self.remove(session)
+        return found
 
     def ended(self, session: Resting, now: float) -> None:
         """Take out this one, which its server ended or spoiled: where that repeats, others rest for a shorter time."""
@@ -210,6 +226,12 @@ class Store:
         if not of_site:
             del self._by_site[session.site]
         return True
+
+    def _enter(self, session: Resting) -> None:
+        """A new session, or a new entry for one."""
+        self._resting[session.number] = session
+        self._by_key.setdefault(session.key, {})[session.number] = session
+        self._by_site.setdefault(session.site, {})[session.number] = session
 
     def _shrink(self, sessions: dict[int, Resting], keep: int) -> tuple[Resting, ...]:
         """The least useful session is the one whose end is the closest; of several, the one that was saved first."""

@@ -127,6 +127,28 @@ class ConnectCase(SynchronousTestCase):
         wire.say(*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}")
 
 
+class AdoptTests(ConnectCase):
+    """Other rules are for the next session; the one that is being opened is opened as it was begun."""
+
+    def test_adopt(self) -> None:
+        """The name in EHLO, and the key that the session is found under."""
+        connector = Connector(self.reactor, self.reactor, self.proxy, self.log, RULES)
+        running = started(connector.open(candidate(), fall_back=False))
+        other = evolve(PROFILE, helo="other.example.com")
+        connector.adopt(evolve(RULES, profile=other, lifetime=7.0))
+        wire = self.wire()
+        self.hello(wire)
+        self.assertEqual(self.successResultOf(running).key, PROFILE.key(candidate()))
+        running = started(connector.open(candidate(), fall_back=False))
+        wire = self.wire()
+        wire.say("220 mx.example.com ESMTP")
+        self.assertEqual(wire.taken(), b"EHLO other.example.com\r\n")
+        wire.say("250 mx.example.com")
+        session = self.successResultOf(running)
+        self.assertEqual(session.key, other.key(candidate()))
+        self.assertEqual(session.facts.good_until, session.facts.opened + 7.0)
+
+
 class TCPTests(ConnectCase):
     """Errors of connecting are told apart: theirs and ours."""
 

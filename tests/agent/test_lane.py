@@ -10,15 +10,17 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from smtpreuse.agent.connect import OpenFailed
+from smtpreuse.agent.connect import OpenFailed, OpeningRules
 from smtpreuse.agent.lane import Agent
+from smtpreuse.agent.reuse import SearchRules
+from smtpreuse.agent.rules import AgentRules
 from smtpreuse.agent.session import OpenSession
 from smtpreuse.interfaces import IDeliveryAgent, ILane
 from smtpreuse.model.capabilities import Capabilities
 from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then, Turn
 from smtpreuse.model.message import Body
 from smtpreuse.model.reuse import Plaintext
-from tests.agent.world import PROFILE, TLS, open_session, request
+from tests.agent.world import PROFILE, TLS, limits, open_session, request
 from tests.fakes import FakeCache, FakeEnd, FakeLane, FakeLog, candidate
 
 
@@ -29,6 +31,10 @@ class FakeFinder:
         self.results: list[OpenSession | Exception] = []
         self.asked: list[DeliveryRequest] = []
         self.gate: Deferred[None] | None = None
+        self.rules: tuple[OpeningRules, SearchRules] | None = None
+
+    def adopt(self, opening: OpeningRules, search: SearchRules) -> None:
+        self.rules = opening, search
 
     async def find(self, lane: ILane, request: DeliveryRequest) -> OpenSession:
         self.asked.append(request)
@@ -432,3 +438,55 @@ class TLSLogTests(AgentCase):
         self.agent().work(FakeLane(request()))
         self.deliver(end)
         self.assertEqual(self.log.lines, [])
+
+
+class AdoptTests(AgentCase):
+    """Other rules hold from the next transaction on."""
+
+    def rules(self, **values: int) -> AgentRules:
+        """With these limits; sessions are opened as ever."""
+        opening = OpeningRules(
+            profile=PROFILE, limits=limits(), connect_timeout=30.0, starttls_timeout=25.0, lifetime=300.0,
+            skip_5xx_greeting=True, discard=frozenset(),
+        )  # fmt: skip
+        rules = AgentRules(
+            opening=opening, search=SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0), host_pause=60.0,
+            tls_loglevel=1, most_reuses=0, line_length_limit=0,
+        )  # fmt: skip
+        return evolve(rules, **values)
+
+    def test_handed_on(self) -> None:
+        """How sessions are found and opened goes to whoever does it."""
+        agent, rules = self.agent(), self.rules()
+        agent.adopt(rules)
+        self.assertEqual(self.finder.rules, (rules.opening, rules.search))
+
+    def test_under_way(self) -> None:
+        """What is under way ends; what follows it goes by the new rules: no line about TLS, lines of so many octets."""
+        end = self.session(tls=TLS)
+        lane = FakeLane(request(), request(ticket=2))
+        agent = self.agent()
+        agent.work(lane)
+        agent.adopt(self.rules(tls_loglevel=0, line_length_limit=10))
+        self.assertIn(b"MAIL FROM:", end.taken())
+        end.say("250 ok", "250 ok", "354 go on")
+        self.assertIn(b"Subject: hello\r\n", end.taken())
+        end.say("250 2.0.0 done")
+        self.assertIn(b"MAIL FROM:", end.taken())
+        end.say("250 ok", "250 ok", "354 go on")
+        self.assertIn(b"Subject: h\r\n ello\r\n", end.taken())
+        end.say("250 2.0.0 done")
+        self.assertEqual(len(self.log.having("TLS connection")), 1)
+
+    def test_most_reuses(self) -> None:
+        """A session that has had its transactions by the new rules gets no further one."""
+        end = self.session()
+        lane = FakeLane(request(), request(ticket=2), request(ticket=3))
+        agent = self.agent()
+        agent.work(lane)
+        self.deliver(end)
+        agent.adopt(self.rules(most_reuses=1))
+        other = self.session()
+        self.deliver(end)
+        self.assertEqual(end.taken(), b"QUIT\r\n")
+        self.deliver(other)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.agent.connect import OpenFailed
+from smtpreuse.agent.connect import OpenFailed, OpeningRules
 from smtpreuse.agent.reuse import Finder, SearchRules
 from smtpreuse.agent.session import OpenSession
 from smtpreuse.model.delivery import Blame
@@ -45,6 +45,10 @@ class FakeConnector:
         self.opened: list[tuple[str, bool]] = []
         self.tried: list[str] = []
         self._clock = clock
+        self.rules: OpeningRules | None = None
+
+    def adopt(self, rules: OpeningRules) -> None:
+        self.rules = rules
 
     async def open(self, candidate: Candidate, *, fall_back: bool) -> OpenSession:
         self.opened.append((candidate.host, fall_back))
@@ -272,6 +276,23 @@ class FinderTests(SynchronousTestCase):
         self.connector.failures["mx1.example.com"] = OpenFailed("4.3.0", "no files", Blame.OURSELVES)
         self.successResultOf(self.find())
         self.assertEqual(self.hosts.said, [("answered", TWO.endpoint)])
+
+    def test_adopt(self) -> None:
+        """By other rules what is sought in the cache is what these would open, and the connector opens by them too."""
+        rules = SearchRules(profile=PROFILE, limits=limits(), fallback_age=300.0)
+        finder = Finder(
+            self.cache, self.connector, self.hosts, self.log, self.clock, Drawn(), rules,  # type: ignore[arg-type]  # a fake
+        )  # fmt: skip
+        other = evolve(PROFILE, helo="other.example.com")
+        opening = OpeningRules(
+            profile=other, limits=limits(), connect_timeout=1.0, starttls_timeout=2.0, lifetime=3.0,
+            skip_5xx_greeting=True, discard=frozenset(),
+        )  # fmt: skip
+        finder.adopt(opening, evolve(rules, profile=other, fallback_age=10.0))
+        wanted = request(route=route(ONE), arrived=1000.0, activated=1010.0)
+        self.successResultOf(started(finder.find(self.lane, wanted)))
+        self.assertEqual([need.key for need in self.cache.needs], [other.key(ONE)])
+        self.assertEqual((self.connector.rules, self.connector.opened), (opening, [("mx1.example.com", True)]))
 
     def test_makes_room(self) -> None:
         """Before a connection is opened, resting sessions beyond what the lane allows are told QUIT."""

@@ -62,3 +62,11 @@ class HostMemoryTests(SynchronousTestCase):
         self.hosts.answered(ONE)
         self.hosts.answered(TWO)
         self.assertEqual(self.order(), [0, 1, 2])
+
+    def test_adopt(self) -> None:
+        """Another pause is for those that fail from then on."""
+        self.hosts.failed(ONE)
+        self.hosts.adopt(10.0)
+        self.hosts.failed(TWO)
+        self.clock.advance(10.0)
+        self.assertEqual(self.order(), [1, 2, 0])

@@ -28,6 +28,7 @@ from smtpreuse.queue.contentcache import ContentCache
 from smtpreuse.queue.dispatch import Dispatcher, DispatchRules
 from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.smtp.client import Client
 from tests.agent.world import PIPELINING, PROFILE, TLS, limits
@@ -208,7 +209,7 @@ class ReuseCase(SynchronousTestCase):
         self.router = FakeRouter()
         self.network = Network(self.clock)
         self.cache = ConnectionCache(
-            self.clock, idle_limit=idle_limit, limit=100, limit_per_key=20, most_uses=most_reuses
+            self.clock, CacheRules(idle_limit=idle_limit, limit=100, limit_per_key=20, most_uses=most_reuses)
         )
         finder = Finder(
             self.cache, self.network, HostMemory(self.clock.seconds, 60.0), self.log, self.clock, Random(1),  # type: ignore[arg-type]  # stands for it

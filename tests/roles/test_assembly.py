@@ -8,11 +8,14 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from smtpreuse.agent.connect import OpeningRules
+from smtpreuse.agent.reuse import SearchRules
+from smtpreuse.agent.rules import AgentRules
 from smtpreuse.agent.session import Limits
 from smtpreuse.config.load import settings_of
 from smtpreuse.model.reuse import Profile
@@ -23,11 +26,15 @@ from smtpreuse.roles.assembly import (
     PAUSE_MARGIN,
     House,
     IServiceReactor,
+    agent_rules,
     assemble,
+    cache_rules,
     dispatch_rules,
     opening_rules,
+    profile_of,
     resting_time,
 )
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.smtp.client import Verb
 from tests.peers import missing
 
@@ -78,6 +85,34 @@ class RulesTests(SynchronousTestCase):
             profile=PROFILE, limits=limits, connect_timeout=41.0, starttls_timeout=42.0, lifetime=43.0,
             skip_5xx_greeting=False, discard=frozenset({"CHUNKING", "PIPELINING"}),
         ))  # fmt: skip
+
+    def test_agent(self) -> None:
+        """How an agent works: all in one value."""
+        settings = settings_of(
+            smtp_helo_name="client.example.com", minimal_backoff_time="100s", smtp_address_preference="ipv6",
+            smtp_tls_loglevel="2", smtp_connection_reuse_count_limit="11", smtp_line_length_limit="998",
+        )  # fmt: skip
+        limits = Limits.of(settings)
+        self.assertEqual(agent_rules(settings), AgentRules(
+            opening=opening_rules(settings, PROFILE, limits),
+            search=SearchRules(profile=PROFILE, limits=limits, fallback_age=90.0, by_family=True),
+            host_pause=20.0, tls_loglevel=2, most_reuses=11, line_length_limit=998,
+        ))  # fmt: skip
+
+    def test_profile(self) -> None:
+        """Where connections come from, and the name that is given."""
+        settings = settings_of(
+            smtp_helo_name="client.example.com", smtp_bind_address="192.0.2.7", smtp_bind_address6="[2001:db8::7]"
+        )
+        self.assertEqual(profile_of(settings), evolve(PROFILE, source="192.0.2.7", source6="2001:db8::7"))
+
+    def test_cache(self) -> None:
+        """How sessions rest."""
+        settings = settings_of(
+            smtp_connection_cache_time_limit="12s", resting_session_limit="7", resting_session_limit_per_key="3",
+            smtp_connection_reuse_count_limit="11",
+        )  # fmt: skip
+        self.assertEqual(cache_rules(settings), CacheRules(idle_limit=12.0, limit=7, limit_per_key=3, most_uses=11))
 
     def test_resting(self) -> None:
         """A session rests for the cache's limit, and where there is a pause between transactions for longer than it."""

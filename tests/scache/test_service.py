@@ -4,12 +4,16 @@ Tests of L{smtpreuse.scache.service}.
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.logger import globalLogPublisher
 
 from smtpreuse.interfaces import IConnectionCache
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.scache.service import ConnectionCache
 from tests import conformance_cache
 from tests.conformance_cache import START, facts, key
+
+RULES = CacheRules(idle_limit=15.0, limit=100, limit_per_key=20)
 
 
 class ConnectionCacheTests(conformance_cache.ConnectionCacheContract):
@@ -18,7 +22,7 @@ class ConnectionCacheTests(conformance_cache.ConnectionCacheContract):
     """
 
     def made(self, **values: float) -> IConnectionCache:
-        return ConnectionCache(self.clock, **values)
+        return ConnectionCache(self.clock, CacheRules(**values))
 
     def test_sessions(self) -> None:
         """The operator sees every session at rest, with what it proved and since when it rests."""
@@ -42,6 +46,37 @@ class ConnectionCacheTests(conformance_cache.ConnectionCacheContract):
             self.assertQuit(end)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.cache.close_all()
+
+    def test_adopt(self) -> None:
+        """By other rules what has rested for too long is told QUIT at once, and the others when their time has come."""
+        cache = ConnectionCache(self.clock, RULES)
+        self.cache = cache
+        old = self.save()
+        self.clock.advance(6)
+        young = self.save()
+        cache.adopt(evolve(RULES, idle_limit=5.0))
+        self.assertQuit(old)
+        self.assertEqual(young.calls, [])
+        self.clock.advance(5)
+        self.assertQuit(young)
+
+    def test_adopt_and_lost(self) -> None:
+        """A session whose time was cut may still be ended by its server."""
+        cache = ConnectionCache(self.clock, RULES)
+        self.cache = cache
+        end = self.save()
+        cache.adopt(evolve(RULES, idle_limit=5.0))
+        end.end()
+        self.assertEqual(cache.sessions(), [])
+
+    def test_dismiss(self) -> None:
+        """Those that are named are told QUIT, and nobody finds them."""
+        cache = ConnectionCache(self.clock, RULES)
+        self.cache = cache
+        ends = [self.save(), self.save("example.test", of=key("192.0.2.2"))]
+        self.assertEqual(cache.dismiss([2, 3]), 1)
+        self.assertQuit(ends[1])
+        self.assertEqual([session.number for session in cache.sessions()], [1])
 
     def test_one_timer(self) -> None:
         """One timer serves all sessions."""

@@ -4,6 +4,7 @@ Tests of L{smtpreuse.scache.store}.
 
 from __future__ import annotations
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,11 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpreuse.model.policy import Level
 from smtpreuse.model.reuse import Plaintext
 from smtpreuse.model.route import Site
+from smtpreuse.scache.rules import CacheRules
 from smtpreuse.scache.store import Resting, Store
 from smtpreuse.tls.carry import may_carry
 from tests.conformance_cache import SITE, START, facts, key, needs
 
 OTHER = Site(name="other.example.com")
+RULES = CacheRules(idle_limit=15.0, limit=100, limit_per_key=20)
 
 
 class StoreTests(SynchronousTestCase):
@@ -24,7 +27,7 @@ class StoreTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.store = Store(idle_limit=15.0, limit=100, limit_per_key=20)
+        self.store = Store(RULES)
 
     def save(self, now: float = START, destination: str = "example.com", **values: object) -> Resting:
         """Save what is to stay."""
@@ -75,7 +78,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.save(START + 40).until, START + 49)
         other, _ = self.store.save("example.test", OTHER, key(), facts(), START + 40)
         self.assertEqual(other.until, START + 55)
-        self.store = Store(idle_limit=5.0, limit=100, limit_per_key=20)
+        self.store = Store(evolve(RULES, idle_limit=5.0))
         for start in (START, START + 20):
             self.store.ended(self.save(start), start + 10)
         self.assertEqual(self.save(START + 40).until, START + 45)
@@ -183,7 +186,7 @@ class TurnsTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.store = Store(idle_limit=15.0, limit=100, limit_per_key=20)
+        self.store = Store(RULES)
 
     def save(self, address: str, now: float = START, until: float = START + 900) -> Resting:
         """Save a session to this address."""
@@ -259,7 +262,7 @@ class AnyHistoryTests(SynchronousTestCase):
     @given(_ACTIONS)
     def test_accounts(self, actions: list[tuple[str, int, int, int]]) -> None:
         """What was saved is resting, or came back exactly once; what was found may carry what it was found for."""
-        store = Store(idle_limit=15.0, limit=6, limit_per_key=3, most_uses=8)
+        store = Store(CacheRules(idle_limit=15.0, limit=6, limit_per_key=3, most_uses=8))
         now = START
         saved: set[int] = set()
         back: list[int] = []
@@ -300,3 +303,61 @@ class AnyHistoryTests(SynchronousTestCase):
             self.assertLessEqual(len(resting), 6)
             for one in store:
                 self.assertLessEqual(sum(same.key == one.key for same in store), 3)
+
+
+class AdoptTests(SynchronousTestCase):
+    """
+    Other rules hold at once: what they leave no place for is closed, and no session rests for longer than it was to.
+    """
+
+    def setUp(self) -> None:
+        self.store = Store(RULES)
+
+    def save(self, address: str = "192.0.2.1", now: float = START, uses: int = 1) -> Resting:
+        """Save a session to this address."""
+        session, _ = self.store.save("example.com", SITE, key(address), facts(uses=uses), now)
+        return session
+
+    def test_nothing_new(self) -> None:
+        """Equal rules change nothing."""
+        session = self.save()
+        self.assertEqual((self.store.adopt(RULES, START + 1), list(self.store)), ((), [session]))
+
+    def test_idle_limit(self) -> None:
+        """A shorter rest holds from the save on; one that is over is over at once."""
+        old, young = self.save(), self.save(now=START + 8)
+        self.assertEqual(self.store.adopt(evolve(RULES, idle_limit=5.0), START + 10), (evolve(old, until=START + 5),))
+        self.assertEqual(list(self.store), [evolve(young, until=START + 13)])
+        self.assertEqual(self.store.find_endpoint(needs(), START + 11).session, evolve(young, until=START + 13))
+        self.assertEqual(self.save(now=START + 20).until, START + 25)
+
+    def test_longer_rest(self) -> None:
+        """A longer rest is for those that are saved from then on."""
+        old = self.save()
+        self.store.adopt(evolve(RULES, idle_limit=60.0), START + 1)
+        self.assertEqual(list(self.store), [old])
+        self.assertEqual(self.save(now=START + 2).until, START + 62)
+
+    def test_limits(self) -> None:
+        """Of each key, and of all, those go whose end is the closest."""
+        sessions = [self.save("192.0.2.1", START + number) for number in range(3)]
+        other = self.save("192.0.2.2", START + 3)
+        self.assertEqual(self.store.adopt(evolve(RULES, limit_per_key=2), START + 4), (sessions[0],))
+        self.assertEqual(self.store.adopt(evolve(RULES, limit=2), START + 4), (sessions[1],))
+        self.assertEqual(list(self.store), [sessions[2], other])
+        _, over = self.store.save("example.com", SITE, key("192.0.2.3"), facts(), START + 5)
+        self.assertEqual(over, (sessions[2],))
+
+    def test_uses(self) -> None:
+        """What has served as often as it may from now on goes."""
+        self.save(uses=2)
+        worn = self.save(uses=3)
+        self.assertEqual(self.store.adopt(evolve(RULES, most_uses=2), START + 1), (worn,))
+        self.assertEqual(len(self.store), 1)
+
+    def test_take(self) -> None:
+        """By their numbers, as far as they rest."""
+        first, second = self.save(), self.save("192.0.2.2")
+        self.assertEqual(self.store.take([second.number, 99]), (second,))
+        self.assertEqual(self.store.take([second.number]), ())
+        self.assertEqual(list(self.store), [first])
