@@ -18,6 +18,11 @@ class ContentCache:
         self._octets = 0
         self._contents: dict[str, bytes] = {}
 
+    def adopt(self, limit: int) -> None:
+        """Hold so many octets from now on; what came first goes first."""
+        self._limit = limit
+        self._shrink()
+
     @property
     def octets(self) -> int:
         """How many octets it holds now."""
@@ -33,8 +38,7 @@ class ContentCache:
             return
         self._contents[queue_id] = content
         self._octets += len(content)
-        while self._octets > self._limit:
-            self.drop(next(iter(self._contents)))
+        self._shrink()
 
     def get(self, queue_id: str) -> bytes | None:
         """
@@ -54,6 +58,10 @@ class ContentCache:
         if content is not None:
             self._octets -= len(content)
         return content
+
+    def _shrink(self) -> None:
+        while self._octets > self._limit:
+            self.drop(next(iter(self._contents)))
 
     def drop(self, queue_id: str) -> None:
         """Forget this content, if it is here."""

@@ -8,11 +8,12 @@ brings it. This ties them. Source of its behaviour: Postfix's qmgr(8).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence, Set
 from itertools import count
 from random import Random
 
-from attrs import evolve, frozen
+from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -33,31 +34,13 @@ from smtpreuse.queue.ledger import Ledger
 from smtpreuse.queue.line import Job, Likeness
 from smtpreuse.queue.loader import Loader
 from smtpreuse.queue.placing import Placing
+from smtpreuse.queue.rerouting import Rerouting
 from smtpreuse.queue.returns import Returns
-from smtpreuse.queue.schedule import RetryRules
-from smtpreuse.queue.settling import Settling, SettlingRules, own_report
-from smtpreuse.queue.sitequeue import SiteQueue, SiteRules
+from smtpreuse.queue.rules import DispatchRules
+from smtpreuse.queue.settling import Settling, own_report
+from smtpreuse.queue.sitequeue import SiteQueue
 from smtpreuse.queue.stock import Stock
-from smtpreuse.queue.traffic import Traffic, TrafficRules
-
-
-@frozen(kw_only=True)
-class DispatchRules:
-    """
-    What main.cf says of the queue; durations in seconds.
-
-    @ivar active_limit: messages in memory.
-    @ivar recipient_limit: recipients of one request.
-    @ivar lane_limit: lanes at work in all, above the sites' own limits; sessions at rest count too and make way.
-    @ivar request_sessions: sessions that one request may have in one attempt, 0 for no limit.
-    """
-
-    site: SiteRules
-    retry: RetryRules
-    active_limit: int
-    recipient_limit: int
-    lane_limit: int
-    request_sessions: int
+from smtpreuse.queue.traffic import Traffic
 
 
 class Dispatcher:
@@ -76,23 +59,40 @@ class Dispatcher:
         self._maillog = maillog
         self._clock = clock
         self._returns = returns
-        self._every = max(0.2, min(rules.retry.minimal_backoff / 10, 30.0))
+        self._every = rules.search_every
         self._tickets = count(1)
         self._stock = Stock(contents, most=rules.active_limit, recipients=rules.recipient_limit)
-        traffic = TrafficRules(site=rules.site, lanes=rules.lane_limit, pause=rules.retry.minimal_backoff)
-        self._traffic = Traffic(self, agent, cache, clock, traffic)
+        self._traffic = Traffic(self, agent, cache, clock, rules.traffic)
         self._ledger = Ledger(spool, clock, self._committed, self._work_on)
-        settling = SettlingRules(retry=rules.retry, sessions=rules.request_sessions)
-        self._settling = Settling(self._ledger, returns, maillog, contents, random, settling)
+        self._settling = Settling(self._ledger, returns, maillog, contents, random, rules.settling)
         self._placing = Placing(router, clock, self._stock, self)
         self._loader = Loader(spool, clock, self, rules.recipient_limit)
         self._crowds = Crowds(self._loader.want)
+        self._rerouting = Rerouting(self._stock, self._traffic, self._placing, self._loader)
 
     # Life
 
     def start(self) -> None:
         """Begin to take up what the spool has."""
         self._loader.start(self._every)
+
+    def adopt(self, rules: DispatchRules) -> None:
+        """
+        Go by these rules from now on, and ask for all routes anew; what a lane has begun ends as it was begun.
+        """
+        self._every = rules.search_every
+        self._stock.adopt(most=rules.active_limit, recipients=rules.recipient_limit)
+        self._loader.adopt(every=rules.search_every, most=rules.recipient_limit)
+        self._settling.adopt(rules.settling)
+        self._traffic.adopt(rules.traffic)
+        self._rerouting.reroute()
+        self._crowds.tidy(self.sites)
+        self._traffic.try_all()
+        self._loader.feed()
+
+    async def rehop(self, change: Coroutine[Deferred[object], object, object]) -> None:
+        """See L{Rerouting.rehop}."""
+        await self._rerouting.rehop(change)
 
     async def drain(self) -> None:
         """Begin nothing new, let what is under way end, record it all."""
@@ -214,6 +214,10 @@ class Dispatcher:
         window = self._traffic.window(hop.route)
         return hop.room(window) if window else 0
 
+    def held(self, hop: Hop) -> Set[int]:
+        """Rows that are not to be loaded for this hop."""
+        return self._stock.held(hop)
+
     def tidy(self) -> None:
         """Forget hops and sites that have nothing to do."""
         self._crowds.tidy(self.sites)
@@ -255,7 +259,8 @@ class Dispatcher:
 
     def _again(self, job: Job) -> None:
         """Give this job out once more, at once."""
-        self._placing.place(self._stock.returned(job), job)
+        if self._rerouting.again(job):
+            self._placing.place(self._stock.returned(job), job)
 
     # What lanes ask and tell
 
@@ -292,7 +297,7 @@ class Dispatcher:
             if room:
                 self._loader.feed()
             return None
-        if self.held_up:
+        if self.held_up or job.outdated:
             self._again(job)
             return None
         message = job.message

@@ -47,6 +47,7 @@ class QueueLane:
     @ivar destination: nexthop domain of the last request it was given.
     @ivar finished: UNIX time of its last report.
     @ivar left: whether nobody listens to it any more: what it carries stays as the queue has it.
+    @ivar outdated: whether its session may be one that would not be opened any more, as the configuration has changed.
     """
 
     def __init__(self, queue: SiteQueue, dispatcher: LaneKeeper) -> None:
@@ -56,6 +57,7 @@ class QueueLane:
         self.destination = ""
         self.finished = 0.0
         self.left = False
+        self.outdated = False
         self._dispatcher = dispatcher
         self._given: deque[float] = deque(maxlen=STARVING_AFTER)
 
@@ -71,8 +73,8 @@ class QueueLane:
 
     @property
     def held(self) -> bool:
-        """Whether no transaction may begin now."""
-        return self._dispatcher.held_up
+        """Whether no transaction may begin now, or not with what it was given: the route may be another one by now."""
+        return self._dispatcher.held_up or any(job.outdated for job in self.jobs.values())
 
     def patience(self, now: float) -> float:
         """How long a request of another kind may have waited before it goes first, in seconds."""

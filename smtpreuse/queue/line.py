@@ -33,6 +33,7 @@ class Job:
     @ivar sessions: how many sessions it has had in this attempt.
     @ivar fresh: whether only a new session will do, because a reused one failed it.
     @ivar stranded: whether a lane ended by a fault of ours and left it without a report.
+    @ivar outdated: whether its route was made under a configuration that is not in force any more.
     """
 
     message: Message
@@ -44,6 +45,7 @@ class Job:
     sessions: int = 0
     fresh: bool = False
     stranded: bool = False
+    outdated: bool = False
 
 
 @define

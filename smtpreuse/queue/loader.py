@@ -5,6 +5,7 @@ Brings due recipients from the spool into memory: as many of each hop as can soo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from typing import Protocol
 
 from attrs import evolve
@@ -36,6 +37,8 @@ class _Dispatcher(Protocol):
 
     def room(self, hop: Hop) -> int: ...
 
+    def held(self, hop: Hop) -> Set[int]: ...
+
     def take_up(self, hop: Hop, message: Message) -> None: ...
 
     def tidy(self) -> None: ...
@@ -64,8 +67,15 @@ class Loader:
         self._searching = False
         self._again = False
         self._stopped = True
+        self._halted = False
+        self._halting: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
+
+    def adopt(self, *, every: float, most: int) -> None:
+        """Search so often, and load so many recipients at once, from the next time on."""
+        self._every = every
+        self._most = most
 
     def start(self, every: float) -> None:
         """
@@ -85,6 +95,20 @@ class Loader:
             if timer is not None:
                 timer.cancel()
         self._timer = self._retry = None
+
+    async def halt(self) -> None:
+        """Load nothing until L{resume}; this returns when nothing is being loaded any more."""
+        self._halted = True
+        while self._feeding:
+            waiter: Deferred[None] = Deferred()
+            self._halting.append(waiter)
+            await waiter
+
+    def resume(self) -> None:
+        """Go on; anything may be due."""
+        self._halted = False
+        self.rescan()
+        self.feed()
 
     def rescan(self) -> None:
         """Anything may be due now."""
@@ -172,7 +196,8 @@ class Loader:
 
     def feed(self) -> None:
         """There may be room again."""
-        if not self._feeding and self._hungry and not self._stopped and not self._dispatcher.full:
+        idle = self._stopped or self._halted or self._feeding
+        if self._hungry and not idle and not self._dispatcher.full:
             self._feeding = True
             Deferred.fromCoroutine(self._fed()).addErrback(
                 lambda failure: self.log.failure("loading due mail failed", failure=failure)
@@ -180,7 +205,7 @@ class Loader:
 
     async def _fed(self) -> None:
         while self._hungry and not self._stopped:
-            if self._dispatcher.full:
+            if self._halted or self._dispatcher.full:
                 return
             hop = self._hungry.popleft()
             hop.hungry = False
@@ -193,7 +218,7 @@ class Loader:
         hop.loading = True
         hop.meanwhile.clear()
         try:
-            messages = await self._spool.due(hop.text, room, self._clock.seconds(), hop.rows)
+            messages = await self._spool.due(hop.text, room, self._clock.seconds(), self._dispatcher.held(hop))
         except SpoolError as error:
             self.log.error("due mail cannot be loaded: {reason}", reason=str(error))
             self.want_later(hop)
@@ -216,5 +241,8 @@ class Loader:
 
     def _fed_all(self, _: object) -> None:
         self._feeding = False
+        halting, self._halting = self._halting, []
+        for waiter in halting:
+            waiter.callback(None)
         self.feed()
         self._resume()

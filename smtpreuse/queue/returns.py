@@ -52,6 +52,10 @@ class Returns:
         self._making = 0
         self._idle: list[Deferred[None]] = []
 
+    def adopt(self, reporter: str) -> None:
+        """Notify in the name of this host from now on."""
+        self._reporter = reporter
+
     def make(
         self, message: Message, report: DeliveryReport, settled: Settled, octets: bytes | None, enter: Enter
     ) -> None:

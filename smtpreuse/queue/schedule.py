@@ -55,6 +55,17 @@ class Window:
     def __attrs_post_init__(self) -> None:
         self.size = max(1, min(self.initial, self.limit))
 
+    def adopt(self, initial: int, limit: int) -> None:
+        """
+        Begin and end elsewhere from now on. What the site has taught stays: only a window that the old limit held, and
+        nothing else, goes on from where a new one would begin.
+        """
+        held = self.size >= self.limit and not self.dead_until
+        self.initial, self.limit = initial, limit
+        if held:
+            self.size = max(self.size, initial)
+        self.size = max(1, min(self.size, limit))
+
     def succeeded(self, busy: int, now: float) -> None:
         """
         The site did its part.

@@ -48,6 +48,10 @@ class Settling:
         self._rules = rules
         self._counts = {"delivered": 0, "reused": 0, "deferred": 0, "bounced": 0}
 
+    def adopt(self, rules: SettlingRules) -> None:
+        """Settle by these rules from now on."""
+        self._rules = rules
+
     def counters(self) -> Counters:
         """What was done since the start."""
         return Counters(**self._counts)

@@ -48,6 +48,11 @@ class SiteRules:
     on_demand: bool
     destinations: frozenset[str]
 
+    @property
+    def widest(self) -> int:
+        """The most sessions of a site: with a rate there is one."""
+        return 1 if self.rate_delay else self.limit
+
 
 class SiteQueue:
     """
@@ -62,8 +67,7 @@ class SiteQueue:
         self.site = site
         self.rules = rules
         self.lines = Lines()
-        limit = 1 if rules.rate_delay else rules.limit
-        self.window = Window(initial=rules.initial, limit=limit)
+        self.window = Window(initial=rules.initial, limit=rules.widest)
         self.pace = Pace()
         self.message_limit = MessageLimit()
         self.lanes = 0
@@ -76,6 +80,12 @@ class SiteQueue:
         self._waiting: list[tuple[float, Deferred[None]]] = []
         self._timer: IDelayedCall | None = None
         self._alarm: IDelayedCall | None = None
+
+    def adopt(self, rules: SiteRules) -> None:
+        """Go by these rules from now on; what was learned of the site stays."""
+        self.rules = rules
+        self.window.adopt(rules.initial, rules.widest)
+        self.not_before = self.last_completion + rules.rate_delay if rules.rate_delay else 0.0
 
     @property
     def crowded(self) -> bool:

@@ -6,7 +6,7 @@ Pure books. It knows neither routes nor lanes, and decides nothing but whether t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from attrs import evolve
 
@@ -31,6 +31,24 @@ class Stock:
         self._recipients = recipients
         self._hops: dict[str, Hop] = {}
         self._active: dict[str, int] = {}
+        self._strays: set[int] = set()
+
+    def adopt(self, *, most: int, recipients: int) -> None:
+        """Hold so much from now on; what is held already stays as it is."""
+        self._most = most
+        self._recipients = recipients
+
+    def stray(self) -> None:
+        """All that is held now may stand under another hop in the spool."""
+        self._strays = {row for hop in self._hops.values() for row in hop.rows}
+
+    def astray(self, job: Job) -> bool:
+        """Whether its recipients may stand under another hop in the spool than the one it was made under."""
+        return any(each.row in self._strays for each in job.message.recipients)
+
+    def held(self, hop: Hop) -> Set[int]:
+        """The rows that are not to be loaded for this hop."""
+        return hop.rows | self._strays if self._strays else hop.rows
 
     @property
     def full(self) -> bool:
@@ -104,6 +122,7 @@ class Stock:
         hop = self._hops.get(text)
         if hop is not None:
             hop.rows.difference_update(rows)
+        self._strays.difference_update(rows)
         left = self._active.get(queue_id, 0) - len(rows)
         if left > 0:
             self._active[queue_id] = left

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -71,9 +71,34 @@ class Traffic:
         self._short: dict[str, SiteQueue] = {}
         self._over: Deferred[None] | None = None
 
+    def adopt(self, rules: TrafficRules) -> None:
+        """Go by these rules from now on, at all sites; lanes beyond a new limit end after what they carry."""
+        self._rules = rules
+        for queue in self.sites.values():
+            queue.adopt(rules.site)
+
+    def recall(self) -> list[Job]:
+        """
+        No route is good any more. What lanes were given they may still carry where the transaction has begun; their
+        sessions may rest again when they were found to be what a new route asks for.
+
+        @return: the jobs that no lane has taken, those that have been due for longest first.
+        """
+        for lane in self.lanes:
+            lane.outdated = True
+            for job in lane.taken():
+                job.outdated = True
+        return sorted(self.withdraw(lambda job: True), key=lambda job: job.since)
+
+    def wake_all(self) -> None:
+        """No lane waits any longer for what may come."""
+        for queue in list(self.sites.values()):
+            queue.wake_all()
+
     def put(self, job: Job, route: Route, likeness: Likeness) -> None:
         """A job is due at its route's site."""
         job.route = route
+        job.outdated = False
         queue = self.sites.get(route.site.name)
         if queue is None:
             queue = self.sites[route.site.name] = SiteQueue(route.site, self._rules.site, self._clock)
@@ -109,8 +134,7 @@ class Traffic:
 
     async def end(self) -> None:
         """Let all lanes end what they carry; the owner lets nothing begin."""
-        for queue in self.sites.values():
-            queue.wake_all()
+        self.wake_all()
         while self.lanes:
             self._over = Deferred()
             await self._over
@@ -172,6 +196,13 @@ class Traffic:
         @param lingered: whether it has just waited for more to come.
         @return: a job, an empty turn, or for how many seconds to linger.
         """
+        picked = self._pick(lane, carrier, lingered=lingered)
+        if lane.outdated and isinstance(picked, Turn) and picked.then is Then.SAVE:
+            # It was opened by rules that hold no more, and nothing has shown that it is good for what holds now.
+            return evolve(picked, then=Then.QUIT)
+        return picked
+
+    def _pick(self, lane: QueueLane, carrier: Carrier | None, *, lingered: bool) -> Job | Turn | float:
         queue, now = lane.queue, self._clock.seconds()
         if self._stopped(queue, now):
             return Turn(then=Then.QUIT)
@@ -205,11 +236,14 @@ class Traffic:
 
     def _stopped(self, queue: SiteQueue, now: float) -> bool:
         """Whether a lane of this site is to begin nothing more."""
-        return self._owner.held_up or queue.window.dead_until > now or queue.lanes > queue.window.size
+        if self._owner.held_up or queue.window.dead_until > now:
+            return True
+        return queue.lanes > queue.window.size or len(self.lanes) > self._rules.lanes
 
     def _take(self, lane: QueueLane, carrier: Carrier | None, now: float) -> Job | None:
         job = lane.queue.take(carrier, now)
         if job is not None:
+            lane.outdated = False
             lane.gave(job, now)
             self._owner.taken(job, lane.queue)
         return job

@@ -39,9 +39,10 @@ from smtpreuse.intake.smtpd import SMTPDFactory
 from smtpreuse.model.queueid import QueueIds
 from smtpreuse.model.reuse import Profile
 from smtpreuse.queue.contentcache import ContentCache
-from smtpreuse.queue.dispatch import Dispatcher, DispatchRules
+from smtpreuse.queue.dispatch import Dispatcher
 from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
+from smtpreuse.queue.rules import DispatchRules
 from smtpreuse.queue.schedule import JITTER, RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
 from smtpreuse.roles.view import ServiceView

@@ -68,3 +68,16 @@ class ContentCacheTests(SynchronousTestCase):
                 self.assertEqual(cache.get(name), content)
             self.assertEqual(cache.octets, sum(len(cache.get(each) or b"") for each in "abcd"))
             self.assertLessEqual(cache.octets, 12)
+
+    def test_adopt(self) -> None:
+        """With less room what came first goes at once; with more, more fits."""
+        cache = ContentCache(10)
+        for name in ("Q1", "Q2"):
+            cache.put(name, b"12345")
+        cache.adopt(5)
+        self.assertEqual((cache.get("Q1"), cache.get("Q2"), cache.octets), (None, b"12345", 5))
+        cache.adopt(0)
+        self.assertEqual(len(cache), 0)
+        cache.adopt(20)
+        cache.put("Q3", b"x" * 20)
+        self.assertEqual(cache.octets, 20)

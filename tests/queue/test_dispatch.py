@@ -15,9 +15,9 @@ from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.delivery import Blame, DeliveryRequest, Ending, Then
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueview import Committed
-from smtpreuse.queue.dispatch import DispatchRules
 from smtpreuse.queue.hop import LEAST_ROOM
 from smtpreuse.queue.ledger import LATE
+from smtpreuse.queue.rules import DispatchRules
 from smtpreuse.queue.schedule import STUCK
 from smtpreuse.queue.sitequeue import CROWD, LINGER
 from tests.fakes import candidate

@@ -71,6 +71,23 @@ class LeftTests(SynchronousTestCase):
         self.assertEqual((dispatcher.reports, dispatcher.ends), ([], []))
 
 
+class OutdatedTests(SynchronousTestCase):
+    """Nothing begins whose route was made under a configuration that is not in force any more."""
+
+    def test_held(self) -> None:
+        """A lane is held while it has been given such a job; not for what it will be given."""
+        dispatcher = FakeDispatcher()
+        lane = QueueLane(SiteQueue(Site(name="example.com"), SITE_RULES, Clock()), dispatcher)
+        given = job("Q1")
+        dispatcher.picks, dispatcher.requests = [given], [request(ticket=1)]
+        Deferred.fromCoroutine(lane.next(None, 1))
+        self.assertFalse(lane.held)
+        given.outdated = True
+        self.assertTrue(lane.held)
+        lane.report(report_of(request(ticket=1)))
+        self.assertFalse(lane.held)
+
+
 class QueueLaneTests(SynchronousTestCase):
     """The queue's side of a lane gives jobs as requests and knows which are not reported yet."""
 

@@ -37,6 +37,9 @@ class FakeDispatcher:
     def room(self, hop: Hop) -> int:
         return self.rooms.get(hop.text, 10) - hop.waiting
 
+    def held(self, hop: Hop) -> Set[int]:
+        return hop.rows
+
     def take_up(self, hop: Hop, message: Message) -> None:
         self.taken.append((hop.text, message.queue_id))
         rows = {each.row for each in message.recipients}
@@ -229,6 +232,49 @@ class LoaderTests(SynchronousTestCase):
         gate.callback(None)
         self.assertEqual(self.taken(), ["Q2"])
         self.assertEqual(len(hop.rows), 3)
+
+    def test_adopt(self) -> None:
+        """Other rules: how often, and how many recipients at once."""
+        self.loader.start(30.0)
+        self.loader.adopt(every=5.0, most=1)
+        self.clock.advance(30.0)
+        for name in ("Q1", "Q2"):
+            self.spool.times[self.store(name).recipients[0].row] = (self.clock.seconds() + 1.0, "", 1)
+        self.clock.advance(5.0)
+        self.assertEqual(self.taken(), ["Q1", "Q2"])
+        self.assertEqual({limit for _, limit in self.spool.asked}, {1})
+
+    def test_halt(self) -> None:
+        """Nothing is loaded while it is halted; then all that is due."""
+        self.loader.start(30.0)
+        self.successResultOf(Deferred.fromCoroutine(self.loader.halt()))
+        self.store("Q1")
+        self.loader.rescan()
+        self.clock.advance(30.0)
+        self.assertEqual((self.taken(), self.spool.asked), ([], []))
+        self.loader.resume()
+        self.assertEqual(self.taken(), ["Q1"])
+
+    def test_halt_while_loading(self) -> None:
+        """What is being loaded is waited for, and nothing behind it is begun."""
+        gate: Deferred[None] = Deferred()
+        due = self.spool.due
+
+        async def slow(hop: str, limit: int, until: float, skip: Set[int]) -> list[Message]:
+            await gate
+            return await due(hop, limit, until, skip)
+
+        self.store("Q1")
+        self.store("Q2", "smtp:example.test")
+        self.spool.due = slow  # type: ignore[method-assign]  # it takes its time
+        self.loader.start(30.0)
+        halted = Deferred.fromCoroutine(self.loader.halt())
+        self.assertNoResult(halted)
+        gate.callback(None)
+        self.successResultOf(halted)
+        self.assertEqual(self.taken(), ["Q1"])
+        self.loader.resume()
+        self.assertEqual(self.taken(), ["Q2"])
 
     def test_cannot_load(self) -> None:
         """A spool that fails is asked again."""

@@ -133,3 +133,11 @@ class ReturnsTests(SynchronousTestCase):
         gate.errback(SpoolError("gone"))
         self.successResultOf(waiting)
         self.assertEqual(len(self.entered), 1)
+
+    def test_adopt(self) -> None:
+        """What is notified from then on comes from the other name."""
+        self.returns.adopt("other.example.com")
+        self.make(b"Subject: hello\r\n\r\n")
+        _, octets = self.bounce()
+        self.assertIn(b"Reporting-MTA: dns; other.example.com\r\n", octets)
+        self.assertNotIn(b"mail.example.com", octets)

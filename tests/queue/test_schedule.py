@@ -242,6 +242,48 @@ class WindowTests(SynchronousTestCase):
             self.assertTrue(1 <= site.size <= limit, site)
 
 
+class AdoptedWindowTests(SynchronousTestCase):
+    """Other limits hold at once, and what the site has taught stays."""
+
+    def test_narrower(self) -> None:
+        """A window over the new limit is cut to it, down to one."""
+        site = window()
+        site.adopt(5, 3)
+        self.assertEqual(site.size, 3)
+        site.adopt(5, 0)
+        self.assertEqual(site.size, 1)
+
+    def test_wider(self) -> None:
+        """One that its limit held goes on from where a new one begins, and grows to the new limit."""
+        site = window(5, 1)
+        site.adopt(5, 20)
+        self.assertEqual(site.size, 5)
+        for _ in range(50):
+            site.succeeded(site.size, NOW)
+        self.assertEqual(site.size, 20)
+        site.adopt(5, 30)
+        self.assertEqual(site.size, 20)
+
+    def test_taught(self) -> None:
+        """One that the site has narrowed stays as narrow."""
+        site = window()
+        for _ in range(3):
+            site.throttled()
+        narrow = site.size
+        self.assertLess(narrow, 5)
+        site.adopt(7, 30)
+        self.assertEqual(site.size, narrow)
+
+    def test_dead(self) -> None:
+        """A dead site stays dead, and begins again by the new limits."""
+        site = window(1, 1)
+        self.assertTrue(site.failed(NOW, 300.0))
+        site.adopt(4, 20)
+        self.assertEqual((site.size, site.dead_until), (1, NOW + 300.0))
+        site.succeeded(1, NOW + 300.0)
+        self.assertEqual(site.size, 4)
+
+
 class ShareTests(SynchronousTestCase):
     """How fresh mail and retries share is a promise to operators."""
 

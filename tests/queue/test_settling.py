@@ -251,6 +251,17 @@ class AgainTests(SettlingCase):
         self.assertEqual((job.sessions, self.log.lines), (0, []))
 
 
+class AdoptTests(SettlingCase):
+    """Other rules are for what is reported from then on."""
+
+    def test_adopt(self) -> None:
+        """Whether what fails bounces, and how many sessions a request may have."""
+        self.settling.adopt(SettlingRules(retry=evolve(RULES.retry, soft_bounce=True), sessions=1))
+        self.assertFalse(self.finish(self.job(), (REFUSED, "4.2.0")))
+        self.assertFalse(self.finish(self.job(), (REFUSED, "5.1.1")))
+        self.assertEqual(self.counted(), (0, 2, 0, 0))
+
+
 class OwnReportTests(SynchronousTestCase):
     """A report of what needed no session."""
 

@@ -299,3 +299,36 @@ class LingerTests(SynchronousTestCase):
         self.assertNoResult(again)
         self.clock.advance(LINGER)
         self.successResultOf(again)
+
+
+class AdoptTests(SynchronousTestCase):
+    """A site goes by other rules, and keeps what it knows of itself."""
+
+    def setUp(self) -> None:
+        self.queue = SiteQueue(SITE, SITE_RULES, Clock())
+
+    def test_profile(self) -> None:
+        """Whether a session may carry a job is asked with the new profile."""
+        self.queue.lines.put(job(), frozenset(ROUTE.candidates))
+        self.queue.adopt(evolve(SITE_RULES, profile=evolve(SITE_RULES.profile, helo="other.example.com")))
+        self.assertIsNone(self.queue.take(carrier(), 0.0))
+
+    def test_rate(self) -> None:
+        """A rate holds from the last completion on, and narrows the window to one; without it both are over."""
+        self.queue.completed(100.0)
+        self.queue.adopt(evolve(SITE_RULES, rate_delay=7.0))
+        self.assertEqual((self.queue.not_before, self.queue.window.size), (107.0, 1))
+        self.queue.adopt(evolve(SITE_RULES, rate_delay=2.0))
+        self.assertEqual(self.queue.not_before, 102.0)
+        self.queue.adopt(SITE_RULES)
+        self.assertEqual((self.queue.not_before, self.queue.window.size), (0.0, 5))
+
+    def test_learned(self) -> None:
+        """Messages per connection, pace, and that envelopes are to go alone."""
+        for opened in (0.0, 10.0):
+            self.queue.message_limit.ended(7, opened, opened + 5.0)
+        self.queue.derailed(0.0)
+        self.queue.pace.carried(0.25)
+        self.queue.adopt(evolve(SITE_RULES, limit=3))
+        self.assertEqual((self.queue.message_limit.most(20.0), self.queue.pace.transaction), (7, 0.25))
+        self.assertFalse(self.queue.overlaps(carrier(uses=50), 20.0))

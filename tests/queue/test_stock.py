@@ -206,3 +206,32 @@ class HopsTests(StockCase):
         self.stock.release("Q1", COM, [1])
         self.stock.tidy()
         self.assertEqual([hop.text for hop in self.stock.hops()], [TEST])
+
+
+class AdoptTests(StockCase):
+    """Other limits are for what comes."""
+
+    def test_limits(self) -> None:
+        """How many messages there may be, and how many recipients in a job."""
+        self.hold(stored("Q1", 1))
+        self.stock.adopt(most=1, recipients=2)
+        self.assertTrue(self.stock.full)
+        _, jobs = self.hold(stored("Q2", 2, 3, 4))
+        self.assertEqual([len(job.message.recipients) for job in jobs], [2, 1])
+
+
+class StrayTests(StockCase):
+    """What may stand under another hop in the spool by now is loaded for no hop."""
+
+    def test_held(self) -> None:
+        """Until it is not held any more; what comes later is known under its own hop alone."""
+        _, (old,) = self.hold(stored("Q1", 1, 2))
+        self.stock.stray()
+        _, (new,) = self.hold(stored("Q2", 3, hop=TEST), TEST)
+        self.assertEqual((self.stock.astray(old), self.stock.astray(new)), (True, False))
+        self.assertEqual(self.stock.held(self.stock.hop(TEST)), {1, 2, 3})
+        self.assertEqual(self.stock.held(self.stock.hop(COM)), {1, 2})
+        self.stock.release("Q1", COM, [1])
+        self.assertEqual(self.stock.held(self.stock.hop(TEST)), {2, 3})
+        self.stock.forget(old)
+        self.assertEqual(self.stock.held(self.stock.hop(TEST)), {3})

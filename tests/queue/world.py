@@ -18,8 +18,9 @@ from smtpreuse.model.message import Message, Recipient
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.model.reuse import Carrier, Profile
 from smtpreuse.queue.contentcache import ContentCache
-from smtpreuse.queue.dispatch import Dispatcher, DispatchRules
+from smtpreuse.queue.dispatch import Dispatcher
 from smtpreuse.queue.returns import Returns
+from smtpreuse.queue.rules import DispatchRules
 from smtpreuse.queue.schedule import RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
 from tests.agent.world import facts

@@ -25,9 +25,10 @@ from smtpreuse.model.nexthop import Candidate
 from smtpreuse.model.policy import Level
 from smtpreuse.model.reuse import Plaintext, SessionFacts
 from smtpreuse.queue.contentcache import ContentCache
-from smtpreuse.queue.dispatch import Dispatcher, DispatchRules
+from smtpreuse.queue.dispatch import Dispatcher
 from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
+from smtpreuse.queue.rules import DispatchRules
 from smtpreuse.scache.rules import CacheRules
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.smtp.client import Client

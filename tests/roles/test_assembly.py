@@ -19,7 +19,7 @@ from smtpreuse.agent.rules import AgentRules
 from smtpreuse.agent.session import Limits
 from smtpreuse.config.load import settings_of
 from smtpreuse.model.reuse import Profile
-from smtpreuse.queue.dispatch import DispatchRules
+from smtpreuse.queue.rules import DispatchRules
 from smtpreuse.queue.schedule import RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
 from smtpreuse.roles.assembly import (
