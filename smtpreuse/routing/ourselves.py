@@ -70,9 +70,13 @@ class Ourselves:
         @param listens: see L{listen_on}.
         @param local: whether an address is one of this host's.
         """
-        self._name = name.lower()
         self._local = local
+        self.adopt(name)
         self.listen_on(listens)
+
+    def adopt(self, name: str) -> None:
+        """Go by this name from now on; see L{__init__}."""
+        self._name = name.lower()
 
     def listen_on(self, listens: Iterable[Endpoint]) -> None:
         """

@@ -67,14 +67,28 @@ class Router:
         @param local: whether an address is one of this host's.
         """
         self._ourselves = Ourselves(settings.myhostname, listens, local)
-        self._transport = Transport(settings)
-        self._candidates = Candidates(settings, resolver, self._ourselves, source, seconds)
-        self._policies = policies
         self._seconds = seconds
+        self._random = source
+        self._take(settings, resolver, policies)
+
+    def _take(self, settings: Settings, resolver: IResolver, policies: Policies) -> None:
+        self._transport = Transport(settings)
+        self._candidates = Candidates(settings, resolver, self._ourselves, self._random, self._seconds)
+        self._policies = policies
         self._fallback = settings.smtp_fallback_relay
         self._relayhost = settings.relayhost
-        self._routes: Memory[Nexthop, Route] = Memory(seconds, _MOST_ROUTES)
+        self._routes: Memory[Nexthop, Route] = Memory(self._seconds, _MOST_ROUTES)
         self.fingerprint = self._transport.fingerprint
+
+    def adopt(self, settings: Settings, resolver: IResolver, policies: Policies) -> None:
+        """
+        Route by these from now on. No route that was made, or is being made, by others is given out any more: who waits
+        for one gets one that is made by these.
+        """
+        before = self._routes
+        self._ourselves.adopt(settings.myhostname)
+        self._take(settings, resolver, policies)
+        before.close()
 
     def hop(self, recipient: str) -> str:
         """See L{IRouter.hop}."""
@@ -86,7 +100,17 @@ class Router:
 
         @raise PolicyError: when what a connection must prove cannot be told.
         """
-        return await self._routes.recall(nexthop, partial(self._resolved, nexthop))
+        while True:
+            routes = self._routes
+            try:
+                route = await routes.recall(nexthop, partial(self._resolved, nexthop))
+            except Exception:
+                if routes is self._routes:
+                    raise
+                # It says nothing of what is in force now.
+                continue
+            if routes is self._routes:
+                return route
 
     def listen_on(self, listens: Iterable[Endpoint]) -> None:
         """

@@ -101,6 +101,61 @@ class RouterTests(_Routed):
         self.dns.hosts["soft.test"] = SOFT
         self.assertEqual(self.route().good_until, 60.0)
 
+    def adopt(self, **values: str) -> None:
+        """These settings are in force from now on."""
+        settings = settings_of(**values)
+        self.router.adopt(settings, self.dns, Policies(settings))
+
+    def test_adopt(self) -> None:
+        """Other settings: hops, policies, relays; no route is remembered from before."""
+        before = self.route()
+        fingerprint = self.router.fingerprint
+        self.adopt(smtp_tls_security_level="encrypt", relayhost="[relay.test]", smtp_fallback_relay="[back.test]")
+        self.assertEqual(self.router.hop("user@example.com"), "smtp:[relay.test]")
+        self.assertNotEqual(self.router.fingerprint, fingerprint)
+        route = self.route()
+        self.assertIs(before.candidates[0].policy.level, Level.MAY)
+        self.assertEqual(
+            [(one.host, one.policy.level) for one in route.candidates],
+            [("a.test", Level.ENCRYPT), ("back.test", Level.ENCRYPT)],
+        )
+        self.adopt()
+        self.assertEqual((self.router.fingerprint, len(self.route().candidates)), (fingerprint, 1))
+
+    def test_adopt_resolver(self) -> None:
+        """Another resolver is asked from then on."""
+        self.route()
+        other = FakeResolver()
+        other.domains["example.com"] = [(10, "b.test")]
+        other.hosts["b.test"] = ["192.0.2.2"]
+        settings = settings_of()
+        self.router.adopt(settings, other, Policies(settings))
+        self.assertEqual([one.host for one in self.route().candidates], ["b.test"])
+
+    def test_adopt_in_flight(self) -> None:
+        """Who waits for a route gets none that was begun before, whether it would have come or not."""
+        for error in (None, SOFT):
+            self.setUp()
+            self.dns.gate = gate = Deferred()
+            waiting = [self.asked("example.com"), self.asked("example.com")]
+            self.dns.gate = None
+            self.adopt(smtp_tls_security_level="encrypt")
+            for each in waiting:
+                (candidate,) = self.successResultOf(each).candidates
+                self.assertIs(candidate.policy.level, Level.ENCRYPT)
+            if error is None:
+                gate.callback(None)
+            else:
+                gate.errback(error)
+            self.assertIs(self.route().candidates[0].policy.level, Level.ENCRYPT)
+
+    def test_adopt_name(self) -> None:
+        """It knows itself by its new name, and where it listens."""
+        self.router.listen_on([Endpoint("0.0.0.0", 25)])
+        self.assertEqual([one.host for one in self.route().candidates], ["a.test"])
+        self.adopt(myhostname="a.test")
+        self.assertEqual(self.refused(), "5.4.6")
+
     def test_in_flight_once(self) -> None:
         """Equal routes in flight are one."""
         self.dns.gate = gate = Deferred()
