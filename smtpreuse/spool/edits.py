@@ -134,23 +134,29 @@ def reroute(connection: sqlite3.Connection, hop: Callable[[str], str], fingerpri
     @param hop: from a recipient's address; what it raises ends the change, and the hops stay as they were.
     @return: how many changed.
     """
-    known = connection.execute("SELECT value FROM about WHERE name = 'routing'").fetchone()
-    if known == (fingerprint,):
-        return 0
-    changed, after = 0, 0
     connection.execute("BEGIN IMMEDIATE")
     try:
-        while rows := _addresses(connection, after, page):
-            after = rows[-1][0]
-            news = [(new, row) for row, new in _anew(rows, hop)]
-            connection.executemany("UPDATE recipients SET hop = ? WHERE row = ?", news)
-            changed += len(news)
-        connection.execute("INSERT OR REPLACE INTO about VALUES ('routing', ?)", (fingerprint,))
+        changed = rehop(connection, hop, fingerprint, page)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return changed
+
+
+def rehop(connection: sqlite3.Connection, hop: Callable[[str], str], fingerprint: str, page: int = 10000) -> int:
+    """The same within a transaction."""
+    known = connection.execute("SELECT value FROM about WHERE name = 'routing'").fetchone()
+    if known == (fingerprint,):
+        return 0
+    changed, after = 0, 0
+    while rows := _addresses(connection, after, page):
+        after = rows[-1][0]
+        news = [(new, row) for row, new in _anew(rows, hop)]
+        connection.executemany("UPDATE recipients SET hop = ? WHERE row = ?", news)
+        changed += len(news)
+    connection.execute("INSERT OR REPLACE INTO about VALUES ('routing', ?)", (fingerprint,))
     return changed
 
 

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 
+from attrs import evolve
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -62,14 +63,19 @@ class SQLiteSpool:
         self._directory = QueueDirectory(directory)
         self._reactor = reactor
         self._clock = clock
-        self._least = max(queue_minfree, message_size_limit * 3 // 2) + RESERVE
-        self._reroute = reroute
+        self.adopt(queue_minfree=queue_minfree, message_size_limit=message_size_limit)
+        self._hop = reroute
         self._fingerprint = fingerprint
+        self._rerouted = False
         self._desk = Desk(self, clock, self._directory.file(""))
         self._open: SpoolThreads | None = None
         self._last_row = 0
         self._coming = 0
         self._shortage_told = float("-inf")
+
+    def adopt(self, *, queue_minfree: int, message_size_limit: int) -> None:
+        """Ask for so much free space from now on; see L{__init__}."""
+        self._least = max(queue_minfree, message_size_limit * 3 // 2) + RESERVE
 
     def open(self) -> None:
         """
@@ -104,6 +110,18 @@ class SQLiteSpool:
             await threads.stop()
             self._directory.close()
 
+    async def reroute(self, hop: Callable[[str], str], fingerprint: str) -> int:
+        """
+        Give every recipient the hop that it has by this routing, unless that is the one they were written under. What
+        is stored from the call on has it in any case, whatever routing its hops were made by.
+
+        @param hop: from a recipient's address; asked in other threads too.
+        @return: how many recipients of those that were stored before changed.
+        @raise SpoolError: when it could not be done; these recipients keep their hops.
+        """
+        self._hop, self._fingerprint, self._rerouted = hop, fingerprint, True
+        return await self.edit(lambda connection, _: edits.rehop(connection, hop, fingerprint))
+
     # ISpool
 
     def scratch(self) -> str:
@@ -124,13 +142,13 @@ class SQLiteSpool:
         size = 0 if isinstance(content, FileContent) else content.size
         if shortage := self._shortage(size):
             raise SpoolFull(shortage)
-        stored = self._numbered(message, content)
+        new = [(self._numbered(message, content), content)]
         self._coming += size
         try:
-            await self._store([(stored, content)], [])
+            await self._store(new, [])
         finally:
             self._coming -= size
-        return stored
+        return new[0][0]
 
     async def record(self, done: Sequence[Recorded], new: Sequence[tuple[Message, Content]]) -> Committed:
         """See L{ISpool}."""
@@ -208,7 +226,7 @@ class SQLiteSpool:
         if removed:
             self.log.info("content files without a message removed: {removed}", removed=removed)
         try:
-            changed = edits.reroute(connection, self._reroute, self._fingerprint)
+            changed = edits.reroute(connection, self._hop, self._fingerprint)
         except TableError as problem:
             # The fingerprint stays the old one, so the next start tries again.
             self.log.error("queue not routed anew, recipients keep their hops: {reason}", reason=str(problem))
@@ -236,7 +254,20 @@ class SQLiteSpool:
             body=message.body, client=message.client, held=message.held, recipients=recipients,
         )  # fmt: skip
 
+    def _routed(self, message: Message) -> Message:
+        """By the routing that holds now: it may have changed since its hops were made."""
+        try:
+            return evolve(message, recipients=tuple(
+                evolve(each, hop=self._hop(each.address)) for each in message.recipients
+            ))  # fmt: skip
+        except TableError:
+            # Where it cannot be asked the hops are as good as any.
+            return message
+
     async def _store(self, new: list[tuple[Message, Content]], done: list[Recorded]) -> list[str]:
+        """
+        @param new: becomes what is stored.
+        """
         threads = self._threads()
         placed: list[str] = []
         try:
@@ -244,6 +275,8 @@ class SQLiteSpool:
                 if content.size > LARGEST_ROW or isinstance(content, FileContent):
                     new[at] = message, await threads.place(message.queue_id, content)
                     placed.append(message.queue_id)
+            if self._rerouted:
+                new[:] = [(self._routed(message), content) for message, content in new]
             job = Store(new, done, self._clock.seconds())
             threads.submit(job)
             return await job.result

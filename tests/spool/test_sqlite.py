@@ -500,6 +500,69 @@ class SQLiteSpoolTests(conformance.SpoolContract):
         await self.reopened_as(self.new(lambda _: "discard:", "two"))
         self.assertEqual(await self.ids("discard:"), ["Q1"])
 
+    async def test_reroute_while_open(self) -> None:
+        """Those that wait get their new hops; so do those that are stored later under old ones, as is told."""
+        await self.put("Q1", "a@example.org", "b@example.com")
+
+        def relay(address: str) -> str:
+            return "smtp:[relay.example.com]" if address.endswith(".org") else by_domain(address)
+
+        self.assertEqual(await self.spool.reroute(relay, "two"), 1)
+        stored = await self.put("Q2", "a@example.org")
+        self.assertEqual([each.hop for each in stored.recipients], ["smtp:[relay.example.com]"])
+        self.assertEqual(await self.ids("smtp:[relay.example.com]"), ["Q1", "Q2"])
+        self.assertEqual(await self.ids("smtp:example.com"), ["Q1"])
+        self.assertEqual(await self.spool.reroute(relay, "two"), 0)
+        asked: list[str] = []
+        await self.reopened_as(self.new(asked.append, "two"))  # type: ignore[arg-type]  # it is not called
+        self.assertEqual(asked, [])
+
+    async def test_reroute_on_the_way(self) -> None:
+        """A message that is being written when hops change has its new one, in a row and in a file."""
+        running = [
+            Deferred.fromCoroutine(self.put("Q1", "a@example.org")),
+            Deferred.fromCoroutine(self.put("Q2", "a@example.org", text="x" * 300_000)),
+        ]
+        changed = Deferred.fromCoroutine(self.spool.reroute(lambda _: "smtp:[relay.example.com]", "two"))
+        stored = await gatherResults(running)
+        await changed
+        self.assertEqual(await self.ids("smtp:[relay.example.com]"), ["Q1", "Q2"])
+        self.assertEqual([each.hop for each in stored[1].recipients], ["smtp:[relay.example.com]"])
+
+    async def test_reroute_of_notices(self) -> None:
+        """What is recorded with an outcome has its new hop too."""
+        stored = await self.put("Q1", "a@example.org")
+        await self.spool.reroute(lambda _: "smtp:[relay.example.com]", "two")
+        content = MemoryContent(octets("no"))
+        notice = message("B1", "a@example.org", size=content.size)
+        committed = await self.spool.record(deferred(stored, 1e9), [(notice, content)])
+        self.assertEqual(committed.stored[0].recipients[0].hop, "smtp:[relay.example.com]")
+        self.assertEqual(await self.ids("smtp:[relay.example.com]"), ["B1", "Q1"])
+
+    async def test_reroute_while_open_fails(self) -> None:
+        """When a table cannot be asked, hops stay, mail is stored all the same, and the next start tries again."""
+        await self.put("Q1", "a@example.org")
+
+        def broken(address: str) -> str:
+            raise TableError("no")
+
+        with self.assertRaisesRegex(SpoolError, "TableError: no"):
+            await self.spool.reroute(broken, "two")
+        await self.put("Q2", "a@example.org")
+        self.assertEqual(await self.ids("smtp:example.org"), ["Q1", "Q2"])
+        await self.reopened_as(self.new(lambda _: "discard:", "two"))
+        self.assertEqual(await self.ids("discard:"), ["Q1", "Q2"])
+
+    async def test_adopt(self) -> None:
+        """How much space is to stay free."""
+        self.assertTrue(self.spool.room(0))
+        self.spool.adopt(queue_minfree=2**62, message_size_limit=0)
+        self.assertFalse(self.spool.room(0))
+        self.spool.adopt(queue_minfree=0, message_size_limit=2**62)
+        self.assertFalse(self.spool.room(0))
+        self.spool.adopt(queue_minfree=0, message_size_limit=1000)
+        self.assertTrue(self.spool.room(0))
+
     # Size
 
     async def test_crowded_time(self) -> None:
