@@ -47,8 +47,6 @@ class MailLog:
         """
         self._wall = wall
         self._clock = clock
-        self._path = path
-        self._name = path or "standard output"
         self._host = host
         self._iso = iso
         self._pid = pid
@@ -57,7 +55,24 @@ class MailLog:
         self._head = self._tail = ""
         self._lost = 0
         self._torn = False
-        self._file = self._open()
+        self._path = path
+        self._file = self._open(path)
+
+    def adopt(self, path: str, *, iso: bool) -> None:
+        """
+        Write there and in this form from the next line on; what was written before stays where it was to go.
+
+        @raise OSError: when the file cannot be opened; nothing has changed then.
+        """
+        if path != self._path:
+            opened = self._open(path)
+            self.flush()
+            if self._path:
+                os.close(self._file)
+            self._path, self._file, self._torn = path, opened, False
+        if iso != self._iso:
+            self.flush()
+            self._iso, self._second = iso, -1
 
     def write(self, program: str, text: str) -> None:
         """One line, at the end of this reactor turn; the lines of one turn carry its time."""
@@ -94,7 +109,7 @@ class MailLog:
         """Open the file anew, after it was rotated; when that fails the old one is kept, and the error logged."""
         self.flush()
         try:
-            opened = self._open()
+            opened = self._open(self._path)
         except OSError as error:
             self._log.error("operator log not reopened: file={path} error={error}", path=self._name, error=str(error))
             return
@@ -110,10 +125,15 @@ class MailLog:
             os.close(self._file)
             self._file = -1
 
-    def _open(self) -> int:
-        if not self._path:
+    @property
+    def _name(self) -> str:
+        return self._path or "standard output"
+
+    @staticmethod
+    def _open(path: str) -> int:
+        if not path:
             return _STANDARD_OUTPUT
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _put(self, octets: bytes) -> None:
         rest = memoryview(octets)

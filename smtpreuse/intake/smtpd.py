@@ -201,7 +201,7 @@ class SMTPDFactory(ServerFactory):
     """
     Makes a L{SMTPD} for each client, and counts them.
 
-    @ivar settings: of connections to come; may be replaced.
+    @ivar settings: of connections to come.
     @ivar draining: whether the service is about to end.
     """
 
@@ -238,6 +238,10 @@ class SMTPDFactory(ServerFactory):
         self._connections: set[SMTPD] = set()
         self._counts: dict[str, int] = {}
         self._gone: Deferred[None] | None = None
+
+    def adopt(self, settings: Settings) -> None:
+        """Take connections under these settings from now on; those there are keep theirs."""
+        self.settings = settings
 
     def buildProtocol(self, addr: IAddress | None) -> SMTPD:
         protocol = SMTPD(self, self.settings, Peer.of(addr))

@@ -319,3 +319,63 @@ class TroubleTests(MailLogTestCase):
         log.write("smtp", "y")
         self.clock.advance(0)
         self.assertEqual(self.text(), "Nov 21 22:20:18 mail smtpreuse/smtp[4321]: y\n")
+
+
+class AdoptTests(MailLogTestCase):
+    """Lines go elsewhere, or look different, from the next one on; none is lost or doubled."""
+
+    def test_path(self) -> None:
+        """What was written before is in the old file, what comes in the new one."""
+        log = self.log()
+        log.write("smtp", "one")
+        other = self.mktemp()
+        log.adopt(other, iso=False)
+        log.write("smtp", "two")
+        self.clock.advance(0)
+        self.assertEqual(self.text(), "Nov 21 22:20:18 mail smtpreuse/smtp[4321]: one\n")
+        self.path = other
+        self.assertEqual(self.text(), "Nov 21 22:20:18 mail smtpreuse/smtp[4321]: two\n")
+        log.reopen()
+        log.write("smtp", "three")
+        log.flush()
+        self.assertIn("three", self.text())
+
+    def test_form(self) -> None:
+        """The time is written as is asked for, within the same second too."""
+        log = self.log()
+        log.write("smtp", "one")
+        log.adopt(self.path, iso=True)
+        log.write("smtp", "two")
+        log.flush()
+        self.assertEqual(self.text(), (
+            "Nov 21 22:20:18 mail smtpreuse/smtp[4321]: one\n"
+            "2026-11-21T22:20:18+00:00 mail smtpreuse/smtp[4321]: two\n"
+        ))  # fmt: skip
+
+    def test_cannot(self) -> None:
+        """Where the new file cannot be opened the old one is written on."""
+        log = self.log()
+        self.assertRaises(OSError, log.adopt, os.path.join(self.path, "below"), iso=True)
+        log.write("smtp", "one")
+        log.flush()
+        self.assertEqual(self.text(), "Nov 21 22:20:18 mail smtpreuse/smtp[4321]: one\n")
+
+    def test_standard_output(self) -> None:
+        """From a file to standard output and back; standard output is not closed."""
+        given: list[tuple[int, bytes]] = []
+
+        def write(file: int, octets: bytes) -> int:
+            given.append((file, bytes(octets)))
+            return len(octets)
+
+        log = self.log()
+        log.adopt("", iso=False)
+        self.patch(maillog.os, "write", write)
+        log.write("smtp", "one")
+        log.flush()
+        self.assertEqual([file for file, _ in given], [1])
+        log.adopt(self.path, iso=False)
+        log.write("smtp", "two")
+        log.flush()
+        self.assertNotEqual(given[1][0], 1)
+        os.fstat(1)

@@ -91,6 +91,24 @@ class SMTPDTests(SynchronousTestCase):
         self.lost(protocol)
         self.assertEqual((factory.connections, self.clock.getDelayedCalls()), (0, []))
 
+    def test_adopt(self) -> None:
+        """Other settings are for clients that connect from then on; those there keep theirs."""
+        factory = self.factory(smtpd_client_event_limit_exceptions="")
+        old, old_wire = self.connected(factory)
+        factory.adopt(settings_of(
+            myhostname="new.example.com", message_size_limit="1000", smtpd_client_event_limit_exceptions="",
+            smtpd_client_connection_count_limit="2",
+        ))  # fmt: skip
+        new, new_wire = self.connected(factory)
+        self.sent(old, b"EHLO x\r\n")
+        self.sent(new, b"EHLO x\r\n")
+        self.assertIn(b"250-mx.example.com\r\n", old_wire.writes[1])
+        self.assertNotIn(b"250-SIZE 1000\r\n", old_wire.writes[1])
+        self.assertEqual(new_wire.writes[0], b"220 new.example.com ESMTP smtpreuse\r\n")
+        self.assertIn(b"250-SIZE 1000\r\n", new_wire.writes[1])
+        _, third = self.connected(factory)
+        self.assertTrue(third.writes[0].startswith(b"421 4.7.0 new.example.com Error: too many connections"))
+
     def test_handle_that_is_no_socket(self) -> None:
         """A client that cannot be looked at before the greeting is greeted; so is one that begins with TLS, unseen."""
 
