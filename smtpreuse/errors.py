@@ -116,6 +116,14 @@ class SpoolFull(SpoolError):
     """Too little free space to take another message."""
 
 
+class LinkError(SmtpreuseError):
+    """A process of ours cannot be asked, or what it says is not what was agreed on."""
+
+
+class LinkRefused(LinkError):
+    """A process of ours was asked, and says no."""
+
+
 class DescriptorError(SmtpreuseError):
     """A descriptor was used by somebody who does not own it."""
 

@@ -30,8 +30,13 @@ class IStreamReceiver(Interface):
     def received(data: bytes) -> None:
         """Octets came."""
 
-    def ended(reason: str) -> None:
-        """The stream is over; nothing follows. The reason is for people."""
+    def ended(reason: str, ours: bool = False) -> None:
+        """
+        The stream is over; nothing follows.
+
+        @param reason: for people.
+        @param ours: whether a process of our own failed, which says nothing of the peer.
+        """
 
     def drained() -> None:
         """What was written has left our buffers after they were full."""
@@ -43,6 +48,7 @@ class IStreamEnd(Interface):
     """
 
     full = Attribute("Whether our buffers are full: C{drained} will be called when it is worth writing again.")
+    via = Attribute("The L{Via} that leads to its TLS state in another process; after C{detach}, from there.")
 
     def attach(receiver: IStreamReceiver) -> None:
         """From now on all that comes goes to this receiver; the one before gets nothing any more."""
@@ -103,8 +109,15 @@ class IConnectionCache(Interface):
     async def drop(site: Site | None, keep: int) -> None:
         """End the least useful sessions of a site (of all sites) with QUIT until at most C{keep} of it rest."""
 
+
+class IResting(Interface):
+    """The sessions at rest as the queue sees them, wherever they are: they count for the limits of their sites."""
+
     def resting(site: Site | None) -> int:
         """How many sessions of this site (of all sites) rest now."""
+
+    async def drop(site: Site | None, keep: int) -> None:
+        """As L{IConnectionCache.drop}."""
 
 
 class ILane(Interface):
@@ -119,7 +132,7 @@ class ILane(Interface):
         The oldest due requests that this session may carry; without a session, the oldest due.
 
         @param carrier: the lane's session, or L{None} when it has none.
-        @param most: at most so many requests.
+        @param most: at most so many requests; fewer where they are better given to other lanes.
         """
 
     async def follow(carrier: Carrier) -> DeliveryRequest | None:
@@ -129,6 +142,9 @@ class ILane(Interface):
 
         @param carrier: the lane's session, its present use counted.
         """
+
+    def dotted(ticket: int) -> None:
+        """The whole message of this request is about to leave: until it is reported its end is unknown."""
 
     def report(report: DeliveryReport) -> None:
         """A request ended."""
@@ -276,8 +292,13 @@ class IQueueDesk(Interface):
 class IMailLog(Interface):
     """The operator's log."""
 
-    def write(program: str, text: str) -> None:
-        """One line: C{program} is the part behind C{smtpreuse/} (C{smtp}, C{qmgr})."""
+    def write(program: str, text: str, process: int = 0) -> None:
+        """
+        One line.
+
+        @param program: the part behind C{smtpreuse/} (C{smtp}, C{qmgr}).
+        @param process: id of the process that it is about, 0 for this one.
+        """
 
 
 class IServiceView(Interface):
@@ -289,8 +310,8 @@ class IServiceView(Interface):
     def in_flight() -> Set[str]:
         """Queue ids of the messages that a transaction may be carrying now."""
 
-    def sessions() -> list[SessionRow]:
-        """Every session that is connecting, busy or resting."""
+    async def sessions() -> list[SessionRow]:
+        """Every session that is connecting, busy or resting, in any process."""
 
     def counters() -> Counters:
         """What was done since the start."""

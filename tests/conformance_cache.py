@@ -36,6 +36,7 @@ class FakeEnd:
     """
 
     full = False
+    via = None
 
     def __init__(self) -> None:
         self.written = b""

@@ -41,7 +41,7 @@ class FakeLog:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def write(self, program: str, text: str) -> None:
+    def write(self, program: str, text: str, process: int = 0) -> None:
         self.lines.append(f"{program}: {text}")
 
     def having(self, words: str) -> list[str]:
@@ -226,6 +226,7 @@ class FakeEnd:
         """There is room again."""
         assert self.receiver is not None, "nobody listens"
         self.full = False
+        self.via = None
         self.receiver.drained()
 
     def say(self, *lines: str) -> None:
@@ -336,6 +337,7 @@ class FakeLane:
 
     @ivar followers: requests that it gives to share a flight.
     @ivar shown: the carriers that it was asked with.
+    @ivar sent: tickets of the requests whose final dot left.
     """
 
     def __init__(self, *requests: DeliveryRequest | Turn | None, then: Then = Then.QUIT) -> None:
@@ -347,6 +349,7 @@ class FakeLane:
         self.then = then
         self.shown: list[Carrier | None] = []
         self.reports: list[DeliveryReport] = []
+        self.sent: list[int] = []
         self.ended: list[str] = []
         self.broken = False
         self._waiter: Deferred[None] | None = None
@@ -377,6 +380,9 @@ class FakeLane:
         """The wait is over."""
         assert self._waiter is not None, "nobody waits"
         self._waiter.callback(None)
+
+    def dotted(self, ticket: int) -> None:
+        self.sent.append(ticket)
 
     def report(self, report: DeliveryReport) -> None:
         self.reports.append(report)

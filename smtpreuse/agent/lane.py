@@ -6,6 +6,7 @@ It asks the queue what to carry and tells it what became of it; it does not choo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ from smtpreuse.agent.rules import AgentRules
 from smtpreuse.agent.session import OpenSession, Session
 from smtpreuse.agent.transaction import Transaction
 from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailLog
-from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then
+from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then, untouched
 from smtpreuse.model.logline import established, reused
 from smtpreuse.model.message import Body
 from smtpreuse.model.route import Site
@@ -64,6 +65,7 @@ class Agent:
         self._tls_loglevel = tls_loglevel
         self._most_reuses = most_reuses
         self._line_length_limit = line_length_limit
+        self._process = os.getpid()
         self._busy: dict[ILane, OpenSession | float | None] = {}
         self._leaving: dict[Site, Session] = {}
 
@@ -85,6 +87,12 @@ class Agent:
                 yield lane, None, state
             else:
                 yield lane, state, None
+
+    def retiring(self, process: int) -> None:
+        """A process ends: sessions that lead through it take no further message."""
+        for state in self._busy.values():
+            if isinstance(state, OpenSession) and state.facts.via is not None and state.facts.via.process == process:
+                state.spoilt = state.spoilt or "its TLS proxy is about to end"
 
     def abort(self) -> None:
         """End the sessions that lanes have, whatever is going on; what they carry is reported as it stands."""
@@ -136,10 +144,10 @@ class Agent:
             lane.report(self._not_sent(request, started, fault))
             return None
         self._busy[lane] = session
-        if lane.held:
-            lane.report(self._given_back(request, started))
+        if lane.held or not self._finder.fits(session, request):
+            lane.report(untouched(request, self._clock.seconds()))
             return session
-        begun: _Begun | None = self._begin(session, request, started)
+        begun: _Begun | None = self._begin(lane, session, request, started)
         while begun is not None:
             request, begun = begun.request, await self._complete(lane, session, begun)
         if not session.usable or 0 < self._most_reuses < session.uses:
@@ -152,9 +160,9 @@ class Agent:
             return session
         return None
 
-    def _begin(self, session: OpenSession, request: DeliveryRequest, started: float) -> _Begun:
+    def _begin(self, lane: ILane, session: OpenSession, request: DeliveryRequest, started: float) -> _Begun:
         session.destination = str(request.route.nexthop)
-        transaction = Transaction(session, request, self._line_length_limit)
+        transaction = Transaction(session, request, self._line_length_limit, lane.dotted)
         return _Begun(request=request, transaction=transaction, started=started, ready=self._clock.seconds())
 
     async def _complete(self, lane: ILane, session: OpenSession, begun: _Begun) -> _Begun | None:
@@ -169,7 +177,10 @@ class Agent:
             request = await lane.follow(session.carrier)
             if request is None:
                 return None
-            followers.append(self._begin(session, request, self._clock.seconds()))
+            if not self._finder.fits(session, request):
+                lane.report(untouched(request, self._clock.seconds()))
+                return None
+            followers.append(self._begin(lane, session, request, self._clock.seconds()))
             return followers[0].transaction
 
         transaction = begun.transaction
@@ -191,15 +202,6 @@ class Agent:
     def _second_choice(self, session: OpenSession, request: DeliveryRequest) -> bool:
         return bool(request.tried) and session.candidate.preference > request.route.candidates[0].preference
 
-    def _given_back(self, request: DeliveryRequest, started: float) -> DeliveryReport:
-        """For a request whose session came when no transaction may begin."""
-        now = self._clock.seconds()
-        outcomes = tuple(
-            Outcome(recipient=recipient, ending=Ending.UNTOUCHED, status="4.3.0", text="nothing may begin now")
-            for recipient in request.recipients
-        )
-        return DeliveryReport(ticket=request.ticket, outcomes=outcomes, started=started, ready=now, finished=now)
-
     def _not_sent(self, request: DeliveryRequest, started: float, failure: OpenFailed) -> DeliveryReport:
         """For a request that found no session."""
         now = self._clock.seconds()
@@ -218,6 +220,7 @@ class Agent:
             endpoint=session.candidate.endpoint, uses=begun.transaction.use, opened=session.facts.opened,
             started=begun.started, ready=begun.ready, finished=self._clock.seconds(), blame=result.blame,
             full=result.full, derailed=result.derailed, exhausted=result.blame is Blame.OURSELVES,
+            process=self._process,
         )  # fmt: skip
 
     async def _part(self, lane: ILane, session: OpenSession, then: Then) -> None:

@@ -18,12 +18,14 @@ from smtpreuse.model.delivery import Blame, DeliveryRequest
 from smtpreuse.model.nexthop import Candidate
 from smtpreuse.model.reuse import Profile, ReuseKey, SessionFacts
 from smtpreuse.smtp.client import Client
+from smtpreuse.tls.carry import may_carry
 
 
 @frozen(kw_only=True)
 class SearchRules:
     """
     @ivar by_family: whether one family of addresses goes before the other (C{smtp_address_preference}).
+    @ivar most_uses: transactions that may follow the first one of a session, 0 for any number.
     @ivar fallback_age: how old in seconds a message must have been when it was taken up, to go without TLS at C{may}.
     """
 
@@ -31,6 +33,7 @@ class SearchRules:
     limits: Limits
     fallback_age: float
     by_family: bool = False
+    most_uses: int = 0
 
 
 class Finder:
@@ -65,6 +68,17 @@ class Finder:
             if found is not None:
                 return found
         return await self._new(lane, request, candidates)
+
+    def fits(self, session: OpenSession, request: DeliveryRequest) -> bool:
+        """Whether a session may carry this request now; whoever gave them to each other may have looked a while ago."""
+        endpoint = session.key.endpoint
+        candidate = request.route.candidate(endpoint)
+        if candidate is None or endpoint in request.tried or (request.fresh and session.uses):
+            return False
+        needs = self._rules.profile.needs(candidate, request.size)
+        return bool(may_carry(
+            session.key, session.facts, needs, self._clock.seconds(), most_uses=self._rules.most_uses
+        ))  # fmt: skip
 
     async def _resting(self, request: DeliveryRequest, candidates: list[Candidate]) -> OpenSession | None:
         needs = [self._rules.profile.needs(candidate, request.size) for candidate in candidates]

@@ -85,6 +85,7 @@ class Session:
     @ivar doubtful: whether its server may not know what it is to answer, and has not been heard since: it comes from a
         rest, or an envelope shared a flight. Its next reply has a limit of its own, that of RSET.
     @ivar hung_up: whether it was the peer that ended it.
+    @ivar ours: whether it ended because a process of our own failed.
     """
 
     def __init__(self, end: IStreamEnd, client: Client, clock: IReactorTime, limits: Limits, relay: str) -> None:
@@ -97,6 +98,7 @@ class Session:
         self.stray: Reply | None = None
         self.doubtful = False
         self.hung_up = False
+        self.ours = False
         self.relay = relay
         self._clock = clock
         self._limits = limits
@@ -230,8 +232,11 @@ class Session:
             elif answers or not self._limits.whole:
                 self._extend()
 
-    def ended(self, reason: str) -> None:
-        self.hung_up = True
+    def ended(self, reason: str, ours: bool = False) -> None:
+        self.hung_up, self.ours = not ours, ours
+        if ours:
+            self.fail(f"lost connection with {self.relay} ({reason})")
+            return
         # How a connection ended that TLS did not end tells nothing that "lost" does not.
         self.fail(f"lost connection with {self.relay}{f' ({reason})' if reason.startswith('TLS') else ''}")
 

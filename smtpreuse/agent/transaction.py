@@ -35,10 +35,15 @@ class Transaction:
     @ivar dotted: whether the whole message was sent.
     """
 
-    def __init__(self, open_session: OpenSession, request: DeliveryRequest, line_length_limit: int = 0) -> None:
+    def __init__(
+        self, open_session: OpenSession, request: DeliveryRequest, line_length_limit: int = 0,
+        dotted: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
         """
         @param line_length_limit: octets above which a line of content is broken, 0 for none.
+        @param dotted: told of the request's ticket before the final dot is sent.
         """
+        self._tell_dotted = dotted
         self._open = open_session
         self._session = open_session.session
         self._client = open_session.session.client
@@ -271,6 +276,8 @@ class Transaction:
             rest += follower.begin_behind()
             self.follower = follower
         self.dotted = bool(accepted)
+        if self.dotted and self._tell_dotted is not None:
+            self._tell_dotted(self._request.ticket)
         self._session.send(rest)
         answers = await self._session.answers(1)
         if answers:
@@ -321,6 +328,9 @@ class Transaction:
         if not unsettled:
             return
         stray = self._session.stray
+        ours, status = self._session.ours, "4.4.2"
+        if ours:
+            status = "4.3.0"
         if self.dotted:
             ending, text = Ending.UNKNOWN, str(lost)
             self._lost_place = self.follower is not None
@@ -332,5 +342,6 @@ class Transaction:
             ending, text = (Ending.UNTOUCHED if self._reused else Ending.REFUSED), str(lost)
             # A server that closes instead of taking another MAIL has a limit; one that stalls has a problem.
             self._outcomes.full = self._reused and self._session.hung_up and lost.stage in _BEGINNING
-        self._outcomes.blame = Blame.NOBODY if ending is Ending.UNTOUCHED else Blame.SITE
-        self._outcomes.settle(unsettled, ending, "4.4.2", text)
+        fault = Blame.OURSELVES if ours else Blame.SITE
+        self._outcomes.blame = Blame.NOBODY if ending is Ending.UNTOUCHED else fault
+        self._outcomes.settle(unsettled, ending, status, text)

@@ -74,7 +74,7 @@ class MailLog:
             self.flush()
             self._iso, self._second = iso, -1
 
-    def write(self, program: str, text: str) -> None:
+    def write(self, program: str, text: str, process: int = 0) -> None:
         """One line, at the end of this reactor turn; the lines of one turn carry its time."""
         if not self._lines:
             self._clock.callLater(0, self.flush)
@@ -83,7 +83,8 @@ class MailLog:
                 self._second = second
                 self._head = f"{self._time(second)} {self._host} smtpreuse/"
                 self._tail = f"[{self._pid()}]: "
-        self._lines.append(f"{self._head}{program}{self._tail}{clean(text)}\n")
+        tail = f"[{process}]: " if process else self._tail
+        self._lines.append(f"{self._head}{program}{tail}{clean(text)}\n")
 
     def flush(self) -> None:
         """Write what was gathered."""

@@ -75,6 +75,15 @@ class Descriptor:
         self._number = -1
         return number
 
+    def copy(self) -> Descriptor:
+        """
+        Another descriptor for the same thing, with an owner of its own.
+
+        @raise DescriptorError: when it was taken or closed.
+        @raise OSError: when there is no descriptor left.
+        """
+        return Descriptor(os.dup(self.fileno()), self.family)
+
     def close(self) -> None:
         """Close it, if it is still owned here."""
         if self._number >= 0:

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from smtpreuse.errors import SessionLost
 from smtpreuse.interfaces import IStreamEnd, IStreamReceiver
 from smtpreuse.ipc.descriptor import Descriptor, taken_from
+from smtpreuse.model.reuse import Via
 
 # Octets that came before anybody wanted them; more stay in the socket.
 _EARLY = 65536
@@ -32,13 +33,18 @@ class StreamEnd(Protocol):
     A protocol that passes all on to its receiver.
 
     @ivar full: whether the transport asked us to pause.
+    @ivar via: L{None}, as this stream leads to no process of ours.
     """
+
+    via: Via | None = None
 
     def __init__(self) -> None:
         self.full = False
         self._receiver: IStreamReceiver | None = None
         self._early = b""
         self._reason: str | None = None
+        self._ours = False
+        self._lost = False
         self._closing = False
 
     # Protocol
@@ -64,12 +70,25 @@ class StreamEnd(Protocol):
             self._read(False)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        if self._reason is not None:
-            return
-        self._reason = reason.getErrorMessage() if reason is not None else "closed"
+        if not self.over:
+            self.lose()
+            self.finish(reason.getErrorMessage() if reason is not None else "closed")
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream is lost, or given away."""
+        return self._lost or self._reason is not None
+
+    def lose(self) -> None:
+        """There is no stream any more; why is to be said with C{finish}."""
+        self._lost = True
+
+    def finish(self, reason: str, ours: bool = False) -> None:
+        """It is over for this reason."""
+        self._reason, self._ours = reason, ours
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
-            receiver.ended(self._reason)
+            receiver.ended(reason, ours)
 
     # IPushProducer
 
@@ -95,14 +114,14 @@ class StreamEnd(Protocol):
             receiver.received(early)
         if self._reason is not None and self._receiver is receiver:
             self._receiver = None
-            receiver.ended(self._reason)
+            receiver.ended(self._reason, self._ours)
 
     def write(self, data: bytes) -> None:
-        if self._reason is None and not self._closing:
+        if not self.over and not self._closing:
             self._transport().write(data)
 
     def close(self) -> None:
-        if self._reason is None and not self._closing:
+        if not self.over and not self._closing:
             self._closing = True
             transport = self._transport()
             consumer = IConsumer(transport, None)
@@ -111,14 +130,14 @@ class StreamEnd(Protocol):
             transport.loseConnection()
 
     def abort(self) -> None:
-        if self._reason is None:
+        if not self.over:
             self._closing = True
             transport = self._transport()
             abort = getattr(transport, "abortConnection", transport.loseConnection)
             abort()
 
     def detach(self) -> Descriptor:
-        if self._reason is not None or self._closing:
+        if self.over or self._closing:
             raise SessionLost(self._reason or "connection closed")
         if self._early:
             raise SessionLost("octets arrived that nobody asked for")
@@ -165,14 +184,15 @@ class _Adoption(Factory):
         return self._end
 
 
-def adopt_plaintext(reactor: Adopter, descriptor: Descriptor) -> StreamEnd:
+def adopt_plaintext(reactor: Adopter, descriptor: Descriptor, end: StreamEnd | None = None) -> StreamEnd:
     """
     Take a descriptor up as a stream end; what its giver gave is ours, whether this works or not.
 
+    @param end: the object that is to be it.
     @raise SessionLost: when the stream has ended already.
     @raise OSError: when there is no descriptor left.
     """
-    end = StreamEnd()
+    end = end or StreamEnd()
     with descriptor:
         os.set_blocking(descriptor.fileno(), False)
         try:

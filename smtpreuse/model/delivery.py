@@ -104,6 +104,7 @@ class DeliveryReport:
     @ivar full: whether its session took no further message: C{uses} counts this one.
     @ivar exhausted: whether no candidate is left to try.
     @ivar derailed: whether its session broke while it shared a flight with another request.
+    @ivar process: id of the process that carried it, 0 for the one that asks.
     """
 
     ticket: int
@@ -119,6 +120,20 @@ class DeliveryReport:
     full: bool = False
     exhausted: bool = False
     derailed: bool = False
+    process: int = 0
+
+
+def untouched(request: DeliveryRequest, now: float) -> DeliveryReport:
+    """
+    The report of a request that was given to a lane and comes back as it was.
+
+    @param now: UNIX time.
+    """
+    outcomes = tuple(
+        Outcome(recipient=recipient, ending=Ending.UNTOUCHED, status="4.3.0", text="nothing was begun")
+        for recipient in request.recipients
+    )
+    return DeliveryReport(ticket=request.ticket, outcomes=outcomes, started=now, ready=now, finished=now)
 
 
 class Then(Enum):
@@ -137,13 +152,16 @@ class Turn:
     @ivar requests: what to carry now; empty when there is nothing for this session.
     @ivar then: what to do with the session when C{requests} is empty.
     @ivar more: whether the site has requests that another session could carry.
+    @ivar follow_after: of the requests beyond the first, the envelope may share a flight with the content before it
+        when the session has been used more often than this; L{None} where none may.
     """
 
     requests: tuple[DeliveryRequest, ...] = ()
     then: Then = Then.KEEP
     more: bool = False
+    follow_after: int | None = None
 
 
 __all__ = [
-    "Blame", "Carrier", "DeliveryReport", "DeliveryRequest", "Ending", "Outcome", "Then", "Turn",
+    "Blame", "Carrier", "DeliveryReport", "DeliveryRequest", "Ending", "Outcome", "Then", "Turn", "untouched",
 ]

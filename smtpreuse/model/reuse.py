@@ -42,6 +42,19 @@ class Plaintext(Enum):
     FAILED = "failed"
 
 
+@frozen
+class Via:
+    """
+    Who holds the TLS state of a session whose plaintext end is somewhere else.
+
+    @ivar process: its process id.
+    @ivar number: names the session there; unique while that process lives.
+    """
+
+    process: int
+    number: int
+
+
 @frozen(kw_only=True)
 class SessionFacts:
     """
@@ -55,6 +68,7 @@ class SessionFacts:
     @ivar uses: transactions begun on it.
     @ivar opened: UNIX time of its connect.
     @ivar good_until: UNIX time after which it carries nothing any more.
+    @ivar via: through whom its plaintext end leads, or L{None} while that is in the process of its TLS state.
     """
 
     host: str
@@ -66,6 +80,7 @@ class SessionFacts:
     uses: int
     opened: float
     good_until: float
+    via: Via | None = None
 
     @property
     def single(self) -> bool:

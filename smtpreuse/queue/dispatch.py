@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from smtpreuse.errors import SpoolError
-from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, IMailLog, IRouter, ISpool
+from smtpreuse.interfaces import IDeliveryAgent, IMailLog, IResting, IRouter, ISpool
 from smtpreuse.model import logline
 from smtpreuse.model.content import Content, MemoryContent
 from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn
@@ -51,7 +51,7 @@ class Dispatcher:
     log = Logger()
 
     def __init__(
-        self, spool: ISpool, router: IRouter, agent: IDeliveryAgent, cache: IConnectionCache, maillog: IMailLog,
+        self, spool: ISpool, router: IRouter, agent: IDeliveryAgent, cache: IResting, maillog: IMailLog,
         clock: IReactorTime, rules: DispatchRules, *, contents: ContentCache, returns: Returns, random: Random,
     ) -> None:  # fmt: skip
         self.draining = False
@@ -271,6 +271,14 @@ class Dispatcher:
     def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None:
         """What may go in the same flight behind what this lane's session carries, or L{None}."""
         return self._traffic.pick_follower(lane, carrier)
+
+    def pick_more(self, lane: QueueLane, carrier: Carrier, most: int) -> list[Job]:
+        """What this lane's session may be given besides what it was just given."""
+        return self._traffic.pick_more(lane, carrier, most)
+
+    def follow_after(self, lane: QueueLane, carrier: Carrier) -> int | None:
+        """As L{Turn.follow_after} of what this lane is given."""
+        return self._traffic.follow_after(lane, carrier)
 
     def taken(self, job: Job, queue: SiteQueue) -> None:
         """A lane of this site takes this job."""

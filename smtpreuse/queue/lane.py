@@ -10,7 +10,7 @@ from typing import Protocol
 from zope.interface import implementer
 
 from smtpreuse.interfaces import ILane
-from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn
+from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Then, Turn
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Site
 from smtpreuse.queue.line import Job
@@ -31,6 +31,10 @@ class LaneKeeper(Protocol):
 
     def pick_follower(self, lane: QueueLane, carrier: Carrier) -> Job | None: ...
 
+    def pick_more(self, lane: QueueLane, carrier: Carrier, most: int) -> list[Job]: ...
+
+    def follow_after(self, lane: QueueLane, carrier: Carrier) -> int | None: ...
+
     async def prepared(self, job: Job) -> DeliveryRequest | None: ...
 
     def reported(self, lane: QueueLane, job: Job, report: DeliveryReport) -> None: ...
@@ -48,6 +52,7 @@ class QueueLane:
     @ivar finished: UNIX time of its last report.
     @ivar left: whether nobody listens to it any more: what it carries stays as the queue has it.
     @ivar outdated: whether its session may be one that would not be opened any more, as the configuration has changed.
+    @ivar closed: whether it is over.
     """
 
     def __init__(self, queue: SiteQueue, dispatcher: LaneKeeper) -> None:
@@ -58,6 +63,7 @@ class QueueLane:
         self.finished = 0.0
         self.left = False
         self.outdated = False
+        self.closed = False
         self._dispatcher = dispatcher
         self._given: deque[float] = deque(maxlen=STARVING_AFTER)
 
@@ -97,7 +103,7 @@ class QueueLane:
 
     async def next(self, carrier: Carrier | None, most: int) -> Turn:
         lingered = False
-        while True:
+        while not self.closed:
             picked = self._dispatcher.pick(self, carrier, lingered=lingered)
             if isinstance(picked, Turn):
                 return picked
@@ -106,8 +112,25 @@ class QueueLane:
                 lingered = True
                 continue
             request = await self._prepared(picked)
-            if request is not None:
+            if request is None:
+                continue
+            if carrier is None or most == 1:
                 return Turn(requests=(request,))
+            return await self._batch(request, carrier, most - 1)
+        return Turn(then=Then.QUIT)
+
+    async def _batch(self, first: DeliveryRequest, carrier: Carrier, most: int) -> Turn:
+        """More than one, so that a lane in another process need not ask for each."""
+        requests = [first]
+        jobs = self._dispatcher.pick_more(self, carrier, most)
+        self.jobs.update((-1 - index, job) for index, job in enumerate(jobs))
+        for index, job in enumerate(jobs):
+            if self.closed or self.jobs.pop(-1 - index, None) is None:
+                break
+            request = await self._prepared(job)
+            if request is not None:
+                requests.append(request)
+        return Turn(requests=tuple(requests), follow_after=self._dispatcher.follow_after(self, carrier))
 
     async def follow(self, carrier: Carrier) -> DeliveryRequest | None:
         while (job := self._dispatcher.pick_follower(self, carrier)) is not None:
@@ -119,10 +142,16 @@ class QueueLane:
     async def _prepared(self, job: Job) -> DeliveryRequest | None:
         self.preparing = job
         request = await self._dispatcher.prepared(job)
+        if self.closed:
+            # It went back when the lane was over.
+            return None
         self.preparing = None
         if request is not None:
             self.jobs[request.ticket] = job
         return request
+
+    def dotted(self, ticket: int) -> None:
+        """Nothing to be noted: what comes to an end with the lane's process comes to an end with this one."""
 
     def report(self, report: DeliveryReport) -> None:
         if self.left:
@@ -132,6 +161,7 @@ class QueueLane:
     def over(self, reason: str) -> None:
         if self.left:
             return
+        self.closed = True
         jobs = self.taken()
         self.jobs.clear()
         self.preparing = None

@@ -105,10 +105,10 @@ class Settling:
                 outcome = evolve(outcome, status=f"4{outcome.status[1:]}")
             counts["bounced" if failed else "delivered" if outcome.ending is Ending.DELIVERED else "deferred"] += 1
             line = logline.attempt(message.queue_id, message.arrived, job.since, report, outcome)
-            self._maillog.write(program, line)
+            self._maillog.write(program, line, report.process)
         if settled.again and report.uses:
             first = next(each for each in report.outcomes if each.recipient in settled.again)
-            self._maillog.write(program, f"{message.queue_id}: {first.text}")
+            self._maillog.write(program, f"{message.queue_id}: {first.text}", report.process)
         if settled.expired:
             self._maillog.write("qmgr", logline.expired(message.queue_id, message.sender))
 

@@ -24,6 +24,9 @@ LINGER = 0.1
 # share a flight with content. Servers with a limit have mostly less than that; and one that closes while there is
 # something to read destroys its own last reply (measured: in up to 18 % of runs).
 OVERLAP_AFTER = 10
+# As much as a session carries in this time, in seconds, it may be given at once, so that a lane in another process asks
+# seldom; what waits behind a transaction that takes longer than expected could have gone by another lane.
+MOMENT = 0.05
 # Of a provider with thousands of domains so many times as much as of a single hop is held in memory, so that one that
 # is slow does not take up the room of all others.
 CROWD = 20
@@ -112,10 +115,32 @@ class SiteQueue:
         Whether an envelope may follow in the same flight as the content that this session is about to carry. Not where
         that takes so long that another lane were opened for it.
         """
+        after = self.overlap_after(carrier, now)
+        return after is not None and carrier.facts.uses > after
+
+    def overlap_after(self, carrier: Carrier, now: float) -> int | None:
+        """
+        How often a session must have been used before L{overlaps} holds; L{None} where it never does.
+        """
         if now < self._one_by_one_until or self.rules.rate_delay or self.pace.transaction >= STUCK:
-            return False
-        known = self.message_limit.most(now) > 0
-        return carrier.facts.capabilities.pipelining and (known or carrier.facts.uses > OVERLAP_AFTER)
+            return None
+        if not carrier.facts.capabilities.pipelining:
+            return None
+        return 0 if self.message_limit.most(now) > 0 else OVERLAP_AFTER
+
+    def batch(self, carrier: Carrier, now: float) -> int:
+        """
+        How many requests a session may be given at a time: what it will carry in a moment, not more than its share of
+        what is due, and not more than the limits on its uses leave.
+        """
+        uses, transaction = carrier.facts.uses, self.pace.transaction
+        if not uses or self.rules.rate_delay or not transaction:
+            return 1
+        size = min(int(MOMENT / transaction), 1 + len(self.lines) // max(1, self.lanes))
+        if self.rules.most_uses:
+            size = min(size, self.rules.most_uses + 1 - uses)
+        most = self.message_limit.most(now)
+        return max(1, min(size, most - uses) if most else size)
 
     def derailed(self, now: float) -> None:
         """A session broke while two transactions shared a flight: for a day each has flights of its own."""

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent
+from smtpreuse.interfaces import IDeliveryAgent, IResting
 from smtpreuse.model.delivery import Blame, DeliveryReport, Ending, Then, Turn
 from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Route
@@ -23,6 +23,9 @@ from smtpreuse.queue.lane import LaneKeeper, QueueLane
 from smtpreuse.queue.line import Job, Likeness
 from smtpreuse.queue.schedule import BACK_TO_BACK, STUCK, hint, wants_lane
 from smtpreuse.queue.sitequeue import LINGER, SiteQueue, SiteRules
+
+# A batch crosses a process border as a whole, and a lane that comes to an end gives back what is left of it.
+_BATCH_OCTETS = 262_144
 
 
 @frozen(kw_only=True)
@@ -59,7 +62,7 @@ class Traffic:
     log = Logger()
 
     def __init__(
-        self, owner: Owner, agent: IDeliveryAgent, cache: IConnectionCache, clock: IReactorTime, rules: TrafficRules
+        self, owner: Owner, agent: IDeliveryAgent, cache: IResting, clock: IReactorTime, rules: TrafficRules
     ) -> None:
         self.sites: dict[str, SiteQueue] = {}
         self.lanes: set[QueueLane] = set()
@@ -233,6 +236,28 @@ class Traffic:
         if self._stopped(queue, now) or not queue.overlaps(carrier, now) or self._enough(lane, carrier, now):
             return None
         return self._take(lane, carrier, now)
+
+    def pick_more(self, lane: QueueLane, carrier: Carrier, most: int) -> list[Job]:
+        """
+        What a session may be given in one batch besides what it was just given: as much as it is likely to carry in a
+        moment, and no more than its share of what is due.
+
+        @param most: jobs.
+        """
+        queue, now, octets = lane.queue, self._clock.seconds(), 0
+        jobs: list[Job] = []
+        left = min(most, queue.batch(carrier, now) - 1)
+        while len(jobs) < left and octets < _BATCH_OCTETS:
+            job = self._take(lane, carrier, now)
+            if job is None:
+                break
+            octets += job.message.size
+            jobs.append(job)
+        return jobs
+
+    def follow_after(self, lane: QueueLane, carrier: Carrier) -> int | None:
+        """Since which use of a session an envelope may share a flight with content; L{None} where none may."""
+        return lane.queue.overlap_after(carrier, self._clock.seconds())
 
     def _stopped(self, queue: SiteQueue, now: float) -> bool:
         """Whether a lane of this site is to begin nothing more."""

@@ -7,13 +7,13 @@ how a session is opened and judges nothing itself: the books do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from smtpreuse.interfaces import IConnectionCache, IStreamEnd, IStreamReceiver
+from smtpreuse.interfaces import IConnectionCache, IResting, IStreamEnd, IStreamReceiver
 from smtpreuse.model.reuse import Needs, ReuseKey, SessionFacts
 from smtpreuse.model.route import Site
 from smtpreuse.scache.rules import CacheRules
@@ -52,16 +52,16 @@ class _Watch:
             # Between two owners: the next one is to find it ended, not to take this for a reply.
             self.end.abort()
 
-    def ended(self, reason: str) -> None:
+    def ended(self, reason: str, ours: bool = False) -> None:
         self.spoiled = True
         if self.session is not None:
-            self._cache.lost(self.session, reason)
+            self._cache.lost(self.session, reason, ours=ours)
 
     def drained(self) -> None:
         """Nothing is written to a session at rest."""
 
 
-@implementer(IConnectionCache)
+@implementer(IConnectionCache, IResting)
 class ConnectionCache:
     """
     The local body of the seam.
@@ -69,12 +69,16 @@ class ConnectionCache:
     Whoever is given a session attaches to its end before it waits for anything.
     """
 
-    def __init__(self, clock: IReactorTime, rules: CacheRules) -> None:
+    def __init__(
+        self, clock: IReactorTime, rules: CacheRules, changed: Callable[[Site], object] = lambda site: None
+    ) -> None:
         """
         @param clock: its C{seconds} are UNIX time.
+        @param changed: told of a site when the number of its sessions at rest is another.
         """
         self._clock = clock
         self._store = Store(rules)
+        self._changed = changed
         self._watches: dict[int, _Watch] = {}
         self._timer: IDelayedCall | None = None
 
@@ -93,6 +97,7 @@ class ConnectionCache:
         session, over = self._store.save(destination, site, key, facts, self._clock.seconds())
         watch.session = session
         self._watches[session.number] = watch
+        self._changed(site)
         self._quit(over)
         if self._timer is not None and session.until < self._timer.getTime():
             self._timer.reset(max(0.0, session.until - session.since))
@@ -142,6 +147,12 @@ class ConnectionCache:
         over = self._store.take(numbers)
         self._quit(over)
         return len(over)
+    def retiring(self, process: int) -> None:
+        """A process ends: sessions that lead through it are ended with QUIT."""
+        self.dismiss([
+            session.number for session in self._store
+            if session.facts.via is not None and session.facts.via.process == process
+        ])  # fmt: skip
 
     def close_all(self) -> None:
         """End every session with QUIT; what is saved from now on rests as before."""
@@ -152,10 +163,18 @@ class ConnectionCache:
 
     # inside
 
-    def lost(self, session: Resting, reason: str) -> None:
-        """A session at rest was spoiled or ended by its server."""
-        self._store.ended(session, self._clock.seconds())
+    def lost(self, session: Resting, reason: str, *, ours: bool = False) -> None:
+        """
+        A session at rest was spoiled or ended by its server.
+
+        @param ours: whether it was no server's doing.
+        """
+        if ours:
+            self._store.remove(session)
+        else:
+            self._store.ended(session, self._clock.seconds())
         self._watches.pop(session.number).session = None
+        self._changed(session.site)
         _log.info(
             "session at rest lost: endpoint={endpoint} host={host} uses={uses} rested={rested:.3f} reason={reason}",
             endpoint=session.key.endpoint,
@@ -171,12 +190,14 @@ class ConnectionCache:
             return None
         watch = self._watches.pop(found.session.number)
         watch.session = None
+        self._changed(found.session.site)
         return found.session.key, found.session.facts, watch.end
 
     def _quit(self, sessions: Sequence[Resting]) -> None:
         for session in sessions:
             watch = self._watches.pop(session.number)
             watch.session = None
+            self._changed(session.site)
             watch.quitting = True
             watch.end.write(b"QUIT\r\n")
             watch.end.close()

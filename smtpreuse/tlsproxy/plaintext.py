@@ -29,6 +29,7 @@ from zope.interface import implementer
 from smtpreuse.errors import SessionLost
 from smtpreuse.interfaces import IStreamEnd, IStreamReceiver
 from smtpreuse.ipc.descriptor import Descriptor
+from smtpreuse.model.reuse import Via
 from smtpreuse.tlsproxy.openssl import reason_of
 from smtpreuse.tlsproxy.wire import Wire
 
@@ -61,25 +62,31 @@ class ProxyReactor(Protocol):
     def adoptStreamConnection(self) -> Callable[..., object]: ...
 
 
+# Makes a descriptor that leads to a plaintext, when somebody wants one; and says what names it.
+Bridge = Callable[["PlaintextEnd"], tuple[Descriptor, Via]]
+
+
 @implementer(IStreamEnd, IReadWriteDescriptor)
 class PlaintextEnd:
     """
     A TLS connection after its handshake.
 
     @ivar full: whether our buffers are full.
+    @ivar via: L{None} before C{detach}; from then on, what names its bridge in this process.
     """
 
-    def __init__(self, reactor: ProxyReactor, wire: Wire, bridge: Callable[[PlaintextEnd], Descriptor]) -> None:
+    def __init__(self, reactor: ProxyReactor, wire: Wire, bridge: Bridge, early: bytes = b"") -> None:
         """
-        @param bridge: makes a descriptor that leads to this plaintext, when somebody wants one.
+        @param early: octets that came before.
         """
         self.full = False
+        self.via: Via | None = None
         self._reactor = reactor
         self._wire = wire
         self._bridge = bridge
         self._fileno = wire.fileno()
         self._receiver: IStreamReceiver | None = None
-        self._early = b""
+        self._early = early
         self._unsent: deque[memoryview] = deque()
         self._unsent_octets = 0
         self._reason: str | None = None
@@ -135,14 +142,30 @@ class PlaintextEnd:
         if self._reason is not None or self._closing or self._early:
             self._receiver = receiver
             raise SessionLost(self._reason or "octets arrived that nobody asked for")
+        return self._bridged()
+
+    def _bridged(self) -> Descriptor:
         moved = self._moved()
         try:
-            return self._bridge(moved)
+            descriptor, self.via = self._bridge(moved)
+            return descriptor
         except OSError as error:
             moved.abort()
             raise SessionLost(f"no bridge can be made ({error.strerror})") from error
 
     # for the relay
+
+    def hand_over(self) -> Descriptor:
+        """
+        As C{detach}, with octets that came already: the other end gets them first. A server that speaks first may have
+        spoken by then.
+
+        @raise SessionLost: when no bridge can be made.
+        """
+        if self._reason is not None or self._closing:
+            raise SessionLost(self._reason or "connection closed")
+        self._receiver = None
+        return self._bridged()
 
     def pause(self) -> None:
         """Read nothing until C{resume}; the peer's octets stay in the network."""
@@ -316,7 +339,8 @@ class PlaintextEnd:
         """The same connection as another object; this one is dead."""
         unsent, self._unsent = self._unsent, deque()
         self._let_go("given away")
-        moved = PlaintextEnd(self._reactor, self._wire, self._bridge)
+        early, self._early = self._early, b""
+        moved = PlaintextEnd(self._reactor, self._wire, self._bridge, early)
         moved._unsent, moved._unsent_octets = unsent, self._unsent_octets
         moved.full = moved._unsent_octets > _FULL
         if self._wire.blocked:

@@ -56,8 +56,12 @@ class Relay(Protocol):
 
     transport: _AgentTransport  # type: ignore[assignment]  # a UNIX transport; ITransport names only half of what it does
 
-    def __init__(self, reactor: ProxyReactor, plaintext: PlaintextEnd) -> None:
+    def __init__(self, reactor: ProxyReactor, plaintext: PlaintextEnd, over: Callable[[str], object]) -> None:
+        """
+        @param over: told once why it ended.
+        """
         self._plaintext = plaintext
+        self._over = over
         self._network = _Limit(reactor, plaintext.abort)
         self._process = _Limit(reactor, self._unread)
         self._gone = False
@@ -75,6 +79,8 @@ class Relay(Protocol):
             self._network.begin()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        if not self._gone:
+            self._over("closed by us")
         self._gone = True
         self._network.end()
         self._process.end()
@@ -85,9 +91,12 @@ class Relay(Protocol):
     def received(self, data: bytes) -> None:
         self.transport.write(data)
 
-    def ended(self, reason: str) -> None:
+    def ended(self, reason: str, ours: bool = False) -> None:
         if self._gone:
             return
+        self._gone = True
+        # Before the other process can ask.
+        self._over(reason)
         self._network.end()
         # Also for what it said last, which the other process may not have read yet.
         self._process.begin()
@@ -116,6 +125,8 @@ class Relay(Protocol):
 
     def _unread(self) -> None:
         """The other process reads nothing: what waits for it is of no use, and neither is the session."""
+        if not self._gone:
+            self._over("plaintext was not read")
         self._gone = True
         self._network.end()
         self.transport.abortConnection()
@@ -142,25 +153,23 @@ class _Limit:
             call.cancel()
 
 
-class TLSProxyFactory(Factory):
-    """
-    Makes the relay for one plaintext end.
-    """
+class _Bridging(Factory):
+    """Gives one relay its transport."""
 
     noisy = False
 
-    def __init__(self, reactor: ProxyReactor, plaintext: PlaintextEnd) -> None:
-        self._reactor = reactor
-        self._plaintext = plaintext
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
 
     def buildProtocol(self, addr: IAddress | None) -> Relay:
-        return Relay(self._reactor, self._plaintext)
+        return self._relay
 
 
-def bridge(reactor: ProxyReactor, plaintext: PlaintextEnd) -> Descriptor:
+def bridge(reactor: ProxyReactor, plaintext: PlaintextEnd, over: Callable[[str], object]) -> Descriptor:
     """
     Relay this plaintext end from now on.
 
+    @param over: told once why the relay ended.
     @return: the other end, to be given to whoever carries on.
     @raise OSError: when there is no descriptor left.
     """
@@ -169,5 +178,6 @@ def bridge(reactor: ProxyReactor, plaintext: PlaintextEnd) -> Descriptor:
         ours.setblocking(False)
         os.set_blocking(given.fileno(), False)
         # The reactor makes a duplicate of its own.
-        reactor.adoptStreamConnection(ours.fileno(), ours.family, TLSProxyFactory(reactor, plaintext))
+        relay = Relay(reactor, plaintext, over)
+        reactor.adoptStreamConnection(ours.fileno(), ours.family, _Bridging(relay))
         return Descriptor(given.take(), given.family)

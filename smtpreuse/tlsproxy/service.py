@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from functools import partial
 
 from OpenSSL import SSL
 from zope.interface import implementer
 
 from smtpreuse.errors import DescriptorError
-from smtpreuse.interfaces import IStreamEnd, ITLSProxy
+from smtpreuse.interfaces import ITLSProxy
 from smtpreuse.ipc.descriptor import Descriptor
 from smtpreuse.model.tlsfacts import TLSResult, TLSSettings
 from smtpreuse.tls.context import Contexts
+from smtpreuse.tlsproxy.bridges import Bridges
 from smtpreuse.tlsproxy.handshake import Handshake
 from smtpreuse.tlsproxy.openssl import clear_errors
 from smtpreuse.tlsproxy.plaintext import PlaintextEnd, ProxyReactor
-from smtpreuse.tlsproxy.relay import bridge
 from smtpreuse.tlsproxy.wire import Wire
 
 
@@ -29,15 +28,18 @@ from smtpreuse.tlsproxy.wire import Wire
 class TLSProxyService:
     """
     The local body of the seam.
+
+    @ivar bridges: of the plaintext ends that went to other processes.
     """
 
     def __init__(self, reactor: ProxyReactor, contexts: Contexts) -> None:
+        self.bridges = Bridges(reactor)
         self._reactor = reactor
         self._contexts = contexts
 
     async def start(
         self, network_end: Descriptor, settings: TLSSettings, timeout: float
-    ) -> tuple[TLSResult, IStreamEnd | None]:
+    ) -> tuple[TLSResult, PlaintextEnd | None]:
         """See L{ITLSProxy.start}."""
         try:
             sock = adopted(network_end)
@@ -61,7 +63,7 @@ class TLSProxyService:
         if result.error:
             sock.close()
             return result, None
-        return result, PlaintextEnd(self._reactor, wire, partial(bridge, self._reactor))
+        return result, PlaintextEnd(self._reactor, wire, self.bridges.make)
 
 
 def adopted(descriptor: Descriptor) -> socket.socket:

@@ -32,6 +32,10 @@ class FakeFinder:
         self.asked: list[DeliveryRequest] = []
         self.gate: Deferred[None] | None = None
         self.rules: tuple[OpeningRules, SearchRules] | None = None
+        self.unfit: set[int] = set()
+
+    def fits(self, session: OpenSession, request: DeliveryRequest) -> bool:
+        return request.ticket not in self.unfit
 
     def adopt(self, opening: OpeningRules, search: SearchRules) -> None:
         self.rules = opening, search
@@ -133,6 +137,27 @@ class LaneTests(AgentCase):
         self.assertEqual([each.facts.uses if each is not None else None for each in lane.shown], [None, 1, 2, 3])
         self.assertEqual(end.taken(), b"QUIT\r\n")
         self.assertEqual(lane.ended, ["nothing is due"])
+
+    def test_dotted(self) -> None:
+        """Before a whole message has left, its lane is told."""
+        end = self.session()
+        lane = FakeLane(request(ticket=5))
+        self.agent().work(lane)
+        end.say("250 ok", "250 ok")
+        self.assertEqual(lane.sent, [])
+        end.say("354 go on")
+        self.assertEqual(lane.sent, [5])
+
+    def test_unfit(self) -> None:
+        """What its session may not carry when its turn comes goes back untouched, and the session serves the next."""
+        end = self.session()
+        self.finder.unfit = {2}
+        lane = FakeLane(request(ticket=1), request(ticket=2), request(ticket=3))
+        self.agent().work(lane)
+        self.deliver(end)
+        self.deliver(end)
+        endings = [(each.ticket, each.outcomes[0].ending, each.uses) for each in lane.reports]
+        self.assertEqual(endings, [(1, Ending.DELIVERED, 1), (2, Ending.UNTOUCHED, 0), (3, Ending.DELIVERED, 2)])
 
     def test_report(self) -> None:
         """The report says where, when and how."""

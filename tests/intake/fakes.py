@@ -116,5 +116,5 @@ class FakeMailLog:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def write(self, program: str, text: str) -> None:
+    def write(self, program: str, text: str, process: int = 0) -> None:
         self.lines.append(f"{program}: {text}")

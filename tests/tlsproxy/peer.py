@@ -182,7 +182,7 @@ class Receiver:
         self.data += data
         self._look()
 
-    def ended(self, reason: str) -> None:
+    def ended(self, reason: str, ours: bool = False) -> None:
         self.endings.append(reason)
         self._look()
 
