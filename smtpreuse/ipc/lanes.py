@@ -1,0 +1,168 @@
+"""
+The lanes of an agent in a process of its own: the far side of the seam C{ILane}.
+
+A lane asks for many requests at a time and gives them out one by one. What is left of a batch when its session is over
+goes back, untouched. It knows nothing of how a request is carried.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from smtpreuse.interfaces import IDeliveryAgent, ILane
+from smtpreuse.ipc.batch import Batch, read
+from smtpreuse.ipc.descriptor import Descriptor
+from smtpreuse.ipc.link import Link
+from smtpreuse.ipc.outbox import Outbox
+from smtpreuse.ipc.recorder import FlightRecorder
+from smtpreuse.ipc.verbs import GIVEN, GIVEN_FILE, HOLD, WORK, Wanted, Work
+from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn, untouched
+from smtpreuse.model.reuse import Carrier
+from smtpreuse.model.route import Site
+
+
+class Workbench:
+    """
+    All lanes that this process was given.
+
+    @ivar held: whether nothing may begin now.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, link: Link, agent: IDeliveryAgent, outbox: Outbox, recorder: FlightRecorder, clock: IReactorTime
+    ) -> None:
+        """
+        @param link: to the main process.
+        """
+        self.held = False
+        self.outbox = outbox
+        self.recorder = recorder
+        self.clock = clock
+        self._agent = agent
+        self._lanes: dict[int, RemoteLane] = {}
+        self._files: dict[int, Descriptor] = {}
+        link.serve(WORK, self._work)
+        link.serve(GIVEN, self._given)
+        link.serve(GIVEN_FILE, self._given_file)
+        link.serve(HOLD, self._hold)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def done(self, ticket: int) -> None:
+        """A request was reported."""
+        file = self._files.pop(ticket, None)
+        if file is not None:
+            file.close()
+
+    def forget(self, lane: int) -> None:
+        """A lane is over."""
+        self._lanes.pop(lane, None)
+
+    def _work(self, work: Work) -> None:
+        lane = self._lanes[work.lane] = RemoteLane(self, work.lane, work.site)
+        self._agent.work(lane)
+
+    def _given(self, octets: bytes) -> None:
+        for batch in read(octets):
+            self._put(batch)
+
+    def _given_file(self, octets: bytes, file: Descriptor) -> None:
+        # A name under which the kernel opens it anew, so that each reader has a place of its own in it.
+        for batch in read(octets, f"/proc/{os.getpid()}/fd/{file.fileno()}"):
+            for request in batch.turn.requests:
+                self._files[request.ticket] = file
+            self._put(batch)
+
+    def _put(self, batch: Batch) -> None:
+        lane = self._lanes.get(batch.lane)
+        if lane is not None:
+            lane.put(batch)
+            return
+        self.log.error("a batch came for a lane that is over: lane={lane}", lane=batch.lane)
+        for request in batch.turn.requests:
+            self.outbox.report(batch.lane, untouched(request, self.clock.seconds()))
+            self.done(request.ticket)
+
+    def _hold(self, held: bool) -> None:
+        self.held = held
+
+
+@implementer(ILane)
+class RemoteLane:
+    """
+    @ivar keep: how many sessions of the site may rest beside this lane's, as of its last batch.
+    """
+
+    def __init__(self, bench: Workbench, number: int, site: Site) -> None:
+        self.site = site
+        self.keep = 0
+        self._bench = bench
+        self._number = number
+        self._requests: deque[DeliveryRequest] = deque()
+        self._follow_after: int | None = None
+        # When the session was opened that the requests were chosen for.
+        self._opened = 0.0
+        self._answer: Deferred[Turn] | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether no transaction may begin now."""
+        return self._bench.held
+
+    async def next(self, carrier: Carrier | None, most: int) -> Turn:
+        if self._requests and carrier is not None and carrier.facts.opened == self._opened and not self.held:
+            return Turn(requests=(self._taken(),))
+        self._give_back()
+        opened, uses = (carrier.facts.opened, carrier.facts.uses) if carrier is not None else (0.0, 0)
+        known = opened == self._opened
+        self._opened = opened
+        self._answer = Deferred()
+        self._bench.outbox.want(Wanted(lane=self._number, carrier=None if known else carrier, uses=uses))
+        turn = await self._answer
+        return Turn(requests=(self._taken(),)) if self._requests else turn
+
+    async def follow(self, carrier: Carrier) -> DeliveryRequest | None:
+        after = self._follow_after
+        if not self._requests or self.held or after is None or carrier.facts.uses <= after:
+            return None
+        return self._taken() if carrier.facts.opened == self._opened else None
+
+    def dotted(self, ticket: int) -> None:
+        self._bench.recorder.dotted(ticket)
+
+    def report(self, report: DeliveryReport) -> None:
+        self._bench.outbox.report(self._number, report)
+        self._bench.done(report.ticket)
+
+    def over(self, reason: str) -> None:
+        self._give_back()
+        self._bench.forget(self._number)
+        self._bench.outbox.over(self._number, reason)
+
+    def put(self, batch: Batch) -> None:
+        """What the queue gives."""
+        self.keep = batch.keep
+        self._bench.held = batch.held
+        self._follow_after = batch.turn.follow_after
+        self._requests.extend(batch.turn.requests)
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.callback(batch.turn)
+
+    def _taken(self) -> DeliveryRequest:
+        request = self._requests.popleft()
+        self._bench.recorder.begun(request.ticket)
+        return request
+
+    def _give_back(self) -> None:
+        while self._requests:
+            self.report(untouched(self._requests.popleft(), self._bench.clock.seconds()))
