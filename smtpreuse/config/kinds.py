@@ -26,6 +26,8 @@ _LABELS = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 _LISTEN = re.compile(r"[A-Za-z][A-Za-z0-9]*:.+")
 
 MOST = 2**31 - 1
+# More of a role is no use on any machine of today, and a slip of the pen.
+_MOST_PROCESSES = 64
 """The largest number a parameter takes, as in Postfix."""
 
 LONGEST = 3650 * 86400.0
@@ -65,18 +67,32 @@ def _yes_or_no(text: str, directory: str) -> bool:
 YES_NO = Kind(name="yes or no", annotation="bool", parse=_yes_or_no, allowed="yes, no")
 
 
+def _whole(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise BadValue(f"not a whole number: {text}")
+    if not least <= int(text) <= most:
+        raise BadValue(f"out of bounds: {text}")
+    return int(text)
+
+
 def number(least: int, most: int = MOST, unit: str = "") -> Kind:
     """A whole number between bounds, both included."""
 
     def parse(text: str, directory: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 10):
-            raise BadValue(f"not a whole number: {text}")
-        if not least <= int(text) <= most:
-            raise BadValue(f"out of bounds: {text}")
-        return int(text)
+        return _whole(text, least, most)
 
     allowed = f"{least} to {most}" if most < MOST else f"{least} or more"
     return Kind(name="number", annotation="int", parse=parse, allowed=allowed, unit=unit)
+
+
+def processes() -> Kind:
+    """How many processes of a role there are; L{None} for as many as are best here."""
+
+    def parse(text: str, directory: str) -> int | None:
+        return None if text == "auto" else _whole(text, 0, _MOST_PROCESSES)
+
+    allowed = f"auto, or a number from 0 to {_MOST_PROCESSES}"
+    return Kind(name="number or auto", annotation="int | None", parse=parse, allowed=allowed)
 
 
 def size(least: int = 0) -> Kind:

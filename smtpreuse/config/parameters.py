@@ -46,6 +46,7 @@ _REUSE = "Connection reuse"
 _SMTP = "Talking to servers"
 _SCHEDULE = "When mail goes, and how much of it at once"
 _OPERATING = "Operating"
+_PROCESSES = "Processes"
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(_NAMES, "myhostname", kinds.DOMAIN, "", "The full name of this host.", "the system's name"),
@@ -251,6 +252,30 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(_SCHEDULE, "maximal_backoff_time", kinds.duration(), "4000s", "The longest pause between two attempts."),
     Parameter(
         _SCHEDULE, "qmgr_message_active_limit", kinds.number(1), "20000", "The most messages in memory for delivery."
+    ),
+    Parameter(
+        _PROCESSES, "smtp_processes", kinds.processes(), "auto",
+        "How many processes deliver; 0: the main process does.",
+    ),
+    Parameter(
+        _PROCESSES, "tlsproxy_processes", kinds.processes(), "auto",
+        "How many processes hold TLS for the others, at least; 0: each process its own.",
+    ),
+    Parameter(
+        _PROCESSES, "scache_processes", kinds.choice("auto", "0", "1"), "auto",
+        "Whether a process of its own keeps the sessions at rest; 0: each that delivers keeps its own.",
+    ),
+    Parameter(
+        _PROCESSES, "tlsproxy_session_limit", kinds.number(1), "1000",
+        "The most sessions of one TLS proxy; where all have as many, another is started.",
+    ),
+    Parameter(_PROCESSES, "max_idle", kinds.duration(), "100s", "How long a surplus TLS proxy may have no session."),
+    Parameter(
+        _PROCESSES, "max_use", kinds.number(1), "100", "A TLS proxy is replaced after max_idle times this, busy or not."
+    ),
+    Parameter(
+        _PROCESSES, "role_watchdog_timeout", kinds.duration(), "30s",
+        "A process that has not answered for so long is killed and replaced.",
     ),
     Parameter(
         _OPERATING, "maillog_file", kinds.PATH_OR_EMPTY, "", "Where the operator's log goes; empty: to standard output."

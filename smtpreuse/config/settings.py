@@ -90,6 +90,13 @@ class Settings:
     minimal_backoff_time: float
     maximal_backoff_time: float
     qmgr_message_active_limit: int
+    smtp_processes: int | None
+    tlsproxy_processes: int | None
+    scache_processes: str
+    tlsproxy_session_limit: int
+    max_idle: float
+    max_use: int
+    role_watchdog_timeout: float
     maillog_file: str
     maillog_time: str
     control_socket: str

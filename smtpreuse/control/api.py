@@ -183,11 +183,11 @@ class Control:
 
     async def _sessions(self, call: Call) -> Answer:
         now = self._clock.seconds()
-        return Answer(shown=tuple(objects.session(row, now) for row in self._view.sessions()))
+        return Answer(shown=tuple(objects.session(row, now) for row in await self._view.sessions()))
 
     async def _status(self, call: Call) -> Answer:
         stored = await self._desk.counts()
-        sessions = self._view.sessions()
+        sessions = await self._view.sessions()
         counters = self._view.counters()
         used = self._measure()
         pid = os.getpid()

@@ -24,13 +24,14 @@ from zope.interface import alsoProvides
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import SmtpreuseError, StartError
 from smtpreuse.model.nexthop import Endpoint
-from smtpreuse.roles.assembly import House, IServiceReactor, assemble
+from smtpreuse.roles.assembly import House, assemble
 from smtpreuse.roles.clock import SteadyClock
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
 from smtpreuse.roles.doors import Doors, place, stopped
 from smtpreuse.roles.notify import Notifier
 from smtpreuse.roles.owner import Owner
+from smtpreuse.roles.reactor import IServiceReactor
 from smtpreuse.roles.tether import Tether
 
 # How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
@@ -40,6 +41,10 @@ _CLOSING = 10.0
 
 # Part of a start: when it is done, and then what failed.
 _Tried = tuple[Deferred[None], list[BaseException]]
+# How long mail is not taken because other processes are not up yet, in seconds: one takes half of one.
+_FIRST_CHILDREN = 5.0
+# How long the other processes may take to take their leave, in seconds.
+_LAST_CHILDREN = 2.0
 
 
 class DeliveryService(Service):
@@ -182,6 +187,9 @@ class DeliveryService(Service):
         await _succeeded(opening)
         hosts = self._doors.addresses()
         house.router.listen_on(Endpoint(at.host, at.port) for at in hosts if isinstance(at, IPv4Address | IPv6Address))
+        if house.supervisor is not None:
+            house.supervisor.start()
+            await house.supervisor.complete(_FIRST_CHILDREN)
         house.dispatcher.start()
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(house.maillog.reopen))
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
@@ -220,7 +228,10 @@ class DeliveryService(Service):
         # Also what was reported by then is to be on disk: it would be delivered again.
         await self._in_time(house.dispatcher.settled(), _LAST_RECORDS, "not all outcomes were recorded")
         house.dispatcher.leave()
-        house.cache.close_all()
+        if house.cache is not None:
+            house.cache.close_all()
+        if house.supervisor is not None:
+            await house.supervisor.stop(_LAST_CHILDREN)
         if self._control is not None:
             await stopped(self._control)
         house.router.close()

@@ -104,7 +104,7 @@ class View:
     def in_flight(self) -> Set[str]:
         return self.carried
 
-    def sessions(self) -> list[SessionRow]:
+    async def sessions(self) -> list[SessionRow]:
         return self.rows
 
     def counters(self) -> Counters:

@@ -23,11 +23,13 @@ from smtpreuse.queue.rules import DispatchRules
 from smtpreuse.queue.schedule import RetryRules
 from smtpreuse.queue.sitequeue import SiteRules
 from smtpreuse.roles.assembly import (
-    PAUSE_MARGIN,
     House,
-    IServiceReactor,
-    agent_rules,
     assemble,
+)
+from smtpreuse.roles.reactor import IServiceReactor
+from smtpreuse.roles.rules import (
+    PAUSE_MARGIN,
+    agent_rules,
     cache_rules,
     dispatch_rules,
     opening_rules,
@@ -95,7 +97,7 @@ class RulesTests(SynchronousTestCase):
         limits = Limits.of(settings)
         self.assertEqual(agent_rules(settings), AgentRules(
             opening=opening_rules(settings, PROFILE, limits),
-            search=SearchRules(profile=PROFILE, limits=limits, fallback_age=90.0, by_family=True),
+            search=SearchRules(profile=PROFILE, limits=limits, fallback_age=90.0, by_family=True, most_uses=11),
             host_pause=20.0, tls_loglevel=2, most_reuses=11, line_length_limit=998,
         ))  # fmt: skip
 

@@ -1,0 +1,135 @@
+"""
+Delivery as the main process has it: its own agent and cache, or those of other processes.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList
+
+from smtpreuse.agent.lane import Agent
+from smtpreuse.config.settings import Settings
+from smtpreuse.errors import LinkError
+from smtpreuse.interfaces import IConnectionCache, IMailLog, IResting, ITLSProxy
+from smtpreuse.ipc.agents import AgentPool, RemoteAgent
+from smtpreuse.ipc.caches import RemoteCache
+from smtpreuse.ipc.link import Link
+from smtpreuse.ipc.proxies import ProxyPool
+from smtpreuse.ipc.recorder import FlightRecorder
+from smtpreuse.ipc.resting import RestingCounts
+from smtpreuse.ipc.verbs import SESSIONS, SESSIONS_PAGE
+from smtpreuse.model.queueview import SessionRow
+from smtpreuse.queue.hosts import HostMemory
+from smtpreuse.roles.layout import Layout
+from smtpreuse.roles.neighbours import SCACHE, SMTP, TLSPROXY, Neighbours
+from smtpreuse.roles.parts import make_agent
+from smtpreuse.roles.reactor import IServiceReactor
+from smtpreuse.roles.rows import rows
+from smtpreuse.roles.rules import RoleRules, agent_rules, cache_rules, encode, role_rules
+from smtpreuse.roles.supervise import Child, SupervisionRules, Supervisor
+from smtpreuse.scache.service import ConnectionCache
+from smtpreuse.tls.context import Contexts
+from smtpreuse.tlsproxy.desk import ProxyDesk
+from smtpreuse.tlsproxy.service import TLSProxyService
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """
+    @ivar resting: the sessions at rest, wherever they are.
+    @ivar proxy: for TLS of the main process itself.
+    @ivar cache: the sessions at rest in this process, or L{None}.
+    @ivar supervisor: of the other processes, or L{None}.
+    """
+
+    agent: Agent | AgentPool
+    resting: IResting
+    proxy: ITLSProxy
+    cache: ConnectionCache | None = None
+    supervisor: Supervisor | None = None
+
+    async def sessions(self) -> list[SessionRow]:
+        """Every session of every process; those of one that does not answer are left out."""
+        found = list(rows(self.agent if isinstance(self.agent, Agent) else None, self.cache))
+        if self.supervisor is not None:
+            links = [child.link for child in self.supervisor.children]
+            answers = await DeferredList([Deferred.fromCoroutine(_sessions(link)) for link in links])
+            for _, answer in answers:
+                found += answer
+        return found
+
+
+async def _sessions(link: Link) -> list[SessionRow]:
+    found: list[SessionRow] = []
+    try:
+        while page := await link.ask(SESSIONS, len(found)):
+            found += page
+            if len(page) < SESSIONS_PAGE:
+                break
+    except LinkError:
+        return []
+    return found
+
+
+def single(rules: RoleRules, reactor: IServiceReactor, maillog: IMailLog) -> Delivery:
+    """All in this process."""
+    assert rules.agent is not None and rules.cache is not None, "all of it is here"
+    cache = ConnectionCache(reactor, rules.cache)
+    proxy = TLSProxyService(reactor, Contexts())
+    hosts = HostMemory(reactor.seconds, rules.agent.host_pause)
+    agent = make_agent(rules.agent, reactor, cache, proxy, hosts, maillog)
+    return Delivery(agent=agent, resting=cache, proxy=proxy, cache=cache)
+
+
+def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillog: IMailLog) -> Delivery:
+    """Roles in processes of their own, as the layout has it; the rest is here."""
+    neighbours = Neighbours()
+    proxy: ITLSProxy
+    if layout.tlsproxy:
+        proxy = neighbours.pool = ProxyPool(reactor, reactor, neighbours.proxies)
+    else:
+        proxy = service = TLSProxyService(reactor, Contexts())
+        neighbours.proxy_desk = ProxyDesk(service, settings.session_limit)
+    counts = RestingCounts()
+    pool = AgentPool(reactor)
+    cache: ConnectionCache | None = None
+    agent: Agent | AgentPool = pool
+    resting: IResting = counts
+    if not layout.smtp:
+        rules = agent_rules(settings)
+        seam: IConnectionCache
+        if layout.scache:
+            seam = neighbours.cache = RemoteCache(reactor, reactor, neighbours.proxies)
+        else:
+            seam = resting = cache = ConnectionCache(reactor, cache_rules(settings))
+            neighbours.retiring.append(cache.retiring)
+        hosts = HostMemory(reactor.seconds, rules.host_pause)
+        agent = own = make_agent(rules, reactor, seam, proxy, hosts, maillog)
+        neighbours.retiring.append(own.retiring)
+    agents: dict[Child, RemoteAgent] = {}
+
+    def up(child: Child) -> None:
+        holds_tls = child.role == TLSPROXY or (child.role == SMTP and not layout.tlsproxy)
+        neighbours.met(child.role, child.process, child.link, holds_tls=holds_tls)
+        if child.role == SCACHE or (child.role == SMTP and not layout.scache):
+            counts.met(child.link)
+        if child.role == SMTP:
+            assert child.recorder is not None, "agents have one"
+            recorder = FlightRecorder(child.recorder)
+            agents[child] = RemoteAgent(child.link, child.process, recorder, maillog, reactor, pool.gossip)
+            pool.join(agents[child])
+
+    def down(child: Child) -> None:
+        remote = agents.pop(child, None)
+        if remote is not None:
+            pool.part(remote)
+
+    supervision = SupervisionRules(
+        layout=layout, rules=lambda role: encode(role_rules(role, settings, layout)),
+        watchdog=settings.role_watchdog_timeout, proxy_life=settings.max_idle * settings.max_use,
+        proxy_idle=settings.max_idle, proxy_limit=settings.tlsproxy_session_limit,
+    )  # fmt: skip
+    return Delivery(
+        agent=agent, resting=resting, proxy=proxy, cache=cache,
+        supervisor=Supervisor(reactor, supervision, up=up, down=down),
+    )  # fmt: skip
