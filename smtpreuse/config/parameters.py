@@ -254,15 +254,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         _SCHEDULE, "qmgr_message_active_limit", kinds.number(1), "20000", "The most messages in memory for delivery."
     ),
     Parameter(
-        _PROCESSES, "smtp_processes", kinds.processes(), "auto",
+        _PROCESSES, "smtp_processes", kinds.processes(), "0",
         "How many processes deliver; 0: the main process does.",
     ),
     Parameter(
-        _PROCESSES, "tlsproxy_processes", kinds.processes(), "auto",
+        _PROCESSES, "tlsproxy_processes", kinds.processes(), "0",
         "How many processes hold TLS for the others, at least; 0: each process its own.",
     ),
     Parameter(
-        _PROCESSES, "scache_processes", kinds.choice("auto", "0", "1"), "auto",
+        _PROCESSES, "scache_processes", kinds.choice("auto", "0", "1"), "0",
         "Whether a process of its own keeps the sessions at rest; 0: each that delivers keeps its own.",
     ),
     Parameter(
