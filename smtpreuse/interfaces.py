@@ -56,6 +56,12 @@ class IStreamEnd(Interface):
     def write(data: bytes) -> None:
         """Send octets, in order; after the end it does nothing."""
 
+    def pause() -> None:
+        """Read nothing until C{resume}; but what was read already may still come."""
+
+    def resume() -> None:
+        """Read again."""
+
     def close() -> None:
         """Send what was written, then end in an orderly manner."""
 

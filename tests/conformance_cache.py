@@ -57,6 +57,12 @@ class FakeEnd:
         assert not self.calls, "nothing is written behind the end"
         self.written += data
 
+    def pause(self) -> None:
+        raise AssertionError("a session at rest is read from")
+
+    def resume(self) -> None:
+        raise AssertionError("a session at rest is read from")
+
     def close(self) -> None:
         self.calls.append("close")
 

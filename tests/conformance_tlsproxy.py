@@ -8,8 +8,10 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
 
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -231,6 +233,26 @@ class TLSProxyContract(TestCase):
         for start in range(0, len(data), 7777):
             end.write(data[start : start + 7777])
         self.assertTrue(await receiver.octets(len(data)) == data)
+        await receiver.end()
+
+    async def test_pause(self) -> None:
+        """A plaintext end that is paused brings no more than was read already; all of it comes after C{resume}."""
+        size = 3_000_000
+
+        def talk(sock: ssl.SSLSocket) -> None:
+            sock.sendall(b"x" * size)
+            blocked.set()
+
+        blocked = threading.Event()
+        _, end = await self.opened(tls_peer(self, talk))
+        receiver = Receiver(end)
+        end.pause()
+        for _ in range(20):
+            await deferLater(reactor, 0.0)
+        self.assertFalse(blocked.is_set())
+        self.assertLess(len(receiver.data), size)
+        end.resume()
+        self.assertEqual(len(await receiver.octets(size)), size)
         await receiver.end()
 
     async def test_detach(self) -> None:

@@ -194,7 +194,7 @@ class FakeEnd:
     def __init__(self) -> None:
         self.full = self.fills = False
         self.written = b""
-        self.closed = self.aborted = self.detached = False
+        self.closed = self.aborted = self.detached = self.paused = False
         self.receiver: IStreamReceiver | None = None
         self.descriptor: Descriptor | None = None
 
@@ -204,6 +204,12 @@ class FakeEnd:
     def write(self, data: bytes) -> None:
         self.written += data
         self.full = self.full or self.fills
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
     def close(self) -> None:
         self.closed = True

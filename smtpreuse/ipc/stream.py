@@ -120,6 +120,14 @@ class StreamEnd(Protocol):
         if not self.over and not self._closing:
             self._transport().write(data)
 
+    def pause(self) -> None:
+        if self._reason is None:
+            self._read(False)
+
+    def resume(self) -> None:
+        if self._reason is None:
+            self._read(True)
+
     def close(self) -> None:
         if not self.over and not self._closing:
             self._closing = True

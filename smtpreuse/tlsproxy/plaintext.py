@@ -120,6 +120,14 @@ class PlaintextEnd:
             self._unsent_octets += len(rest)
             self.full = self._unsent_octets > _FULL
 
+    def pause(self) -> None:
+        if self._reason is None:
+            self._reactor.removeReader(self)
+
+    def resume(self) -> None:
+        if self._reason is None:
+            self._reactor.addReader(self)
+
     def close(self) -> None:
         if self._reason is None and not self._closing:
             self._closing = True
@@ -153,7 +161,7 @@ class PlaintextEnd:
             moved.abort()
             raise SessionLost(f"no bridge can be made ({error.strerror})") from error
 
-    # for the relay
+    # for the proxy
 
     def hand_over(self) -> Descriptor:
         """
@@ -166,16 +174,6 @@ class PlaintextEnd:
             raise SessionLost(self._reason or "connection closed")
         self._receiver = None
         return self._bridged()
-
-    def pause(self) -> None:
-        """Read nothing until C{resume}; the peer's octets stay in the network."""
-        if self._reason is None:
-            self._reactor.removeReader(self)
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._reason is None:
-            self._reactor.addReader(self)
 
     # IReadWriteDescriptor
 

@@ -60,6 +60,17 @@ class StreamEndTests(SynchronousTestCase):
         self.assertEqual(self.transport.producerState, "producing")
         self.assertEqual(len(receiver.data), 65537)
 
+    def test_pause(self) -> None:
+        """The transport is not read from until C{resume}; after the end both do nothing."""
+        self.end.pause()
+        self.assertEqual(self.transport.producerState, "paused")
+        self.end.resume()
+        self.assertEqual(self.transport.producerState, "producing")
+        self.lose()
+        self.end.pause()
+        self.end.resume()
+        self.assertEqual(self.transport.producerState, "producing")
+
     def test_next_receiver(self) -> None:
         """The receiver before hears nothing any more."""
         first = Receiver(self.end)
