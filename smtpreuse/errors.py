@@ -28,6 +28,18 @@ class StartError(SmtpreuseError):
     """The service cannot start: what its configuration names is not to be had."""
 
 
+class IdentityError(SmtpreuseError):
+    """
+    There is no key with its certificate in the files that are to hold them; nothing of what is in them is quoted.
+
+    @ivar parameter: that names the file.
+    """
+
+    def __init__(self, parameter: str, text: str) -> None:
+        super().__init__(text)
+        self.parameter = parameter
+
+
 class TableError(SmtpreuseError):
     """A look-up table could not be read or asked; the mail in question is to be deferred."""
 

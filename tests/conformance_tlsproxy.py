@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -19,7 +20,8 @@ from smtpreuse.errors import SessionLost
 from smtpreuse.interfaces import IStreamEnd, ITLSProxy
 from smtpreuse.ipc.descriptor import Descriptor
 from smtpreuse.ipc.stream import adopt_plaintext
-from smtpreuse.model.tlsfacts import TLSResult, TLSSettings
+from smtpreuse.model.tlsfacts import TLSResult, TLSRole, TLSSettings
+from tests.tls import identities
 from tests.tlsproxy.peer import (
     AUTHORITY,
     CERTIFICATE,
@@ -33,6 +35,8 @@ from tests.tlsproxy.peer import (
     tls_peer,
 )
 
+SERVER = TLSSettings(role=TLSRole.SERVER)
+
 
 class TLSProxyContract(TestCase):
     """
@@ -40,7 +44,7 @@ class TLSProxyContract(TestCase):
     """
 
     def proxy(self) -> ITLSProxy:
-        """A new proxy."""
+        """A new proxy, whose identity as a server is L{tests.tls.identities.ECDSA}."""
         raise NotImplementedError
 
     def taken_up(self, descriptor: Descriptor) -> IStreamEnd:
@@ -274,3 +278,81 @@ class TLSProxyContract(TestCase):
         await second.end()
         self.assertEqual((bytes(first.data), first.endings), (b"FIRST", []))
         self.assertRaises(SessionLost, end.detach)
+
+
+class TLSProxyServerContract(TLSProxyContract):
+    """
+    To be inherited by the tests of a body as well: the server's side of a handshake, for a client that connected.
+    """
+
+    def client(self, talk: Callable[[ssl.SSLSocket], None], version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Peer:
+        """One that trusts the authority, does a handshake and then talks."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        identities.AUTHORITY.configure_trust(context)
+        context.minimum_version = context.maximum_version = version
+
+        def serve(connected: socket.socket) -> None:
+            with context.wrap_socket(connected, server_hostname="mx.example.com") as wrapped:
+                talk(wrapped)
+
+        return Peer(self, serve)
+
+    async def test_server(self) -> None:
+        """The client finds the certificate right; what both say arrives, and there is no chain of the client's."""
+        for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
+            peer = self.client(lambda sock: sock.sendall(read_exactly(sock, 9).upper()), version)
+            result, end = await self.opened(peer, SERVER)
+            self.assertEqual((result.protocol, result.chain), (name, ()))
+            receiver = Receiver(end)
+            end.write(b"220 hello")
+            self.assertEqual(await receiver.octets(9), b"220 HELLO")
+            await receiver.end()
+
+    async def test_server_detach(self) -> None:
+        """The plaintext end of a client's connection travels like any other."""
+        _, end = await self.opened(self.client(lambda sock: sock.sendall(read_exactly(sock, 5).upper())), SERVER)
+        taken = self.taken_up(end.detach())
+        receiver = Receiver(taken)
+        taken.write(b"hello")
+        self.assertEqual(await receiver.octets(5), b"HELLO")
+        await receiver.end()
+
+    async def test_server_no_tls_spoken(self) -> None:
+        """A client that goes on in plaintext behind STARTTLS has failed, and nothing that it said is plaintext."""
+
+        def serve(connected: socket.socket) -> None:
+            connected.sendall(b"MAIL FROM:<a@example.com>\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                while connected.recv(4096):
+                    pass
+
+        result = await self.refused(Peer(self, serve), SERVER)
+        self.assertIn("TLS error: ", result.error)
+
+    async def test_server_closed_at_once(self) -> None:
+        """A client that goes in the handshake, before its first octet or in its first message."""
+        for said in (b"", b"\x16\x03\x01\x02\x00\x01"):
+            result = await self.refused(Peer(self, lambda connected, said=said: connected.sendall(said)), SERVER)
+            self.assertIn("lost connection", result.error)
+
+    async def test_server_stalled(self) -> None:
+        """A client that does not begin its handshake is waited for as long as was asked for."""
+
+        def serve(connected: socket.socket) -> None:
+            while connected.recv(4096):
+                pass
+
+        result, end = await self.proxy().start(Peer(self, serve).connect(), SERVER, 0.01)
+        self.assertEqual((result.error, end), ("handshake timed out after 0.01 seconds", None))
+        self.assertFalse(result.local)
+
+    async def test_server_not_trusted(self) -> None:
+        """A client that does not trust us says so, and its alert is told."""
+
+        def serve(connected: socket.socket) -> None:
+            context = ssl.create_default_context()
+            with self.assertRaises(ssl.SSLCertVerificationError):
+                context.wrap_socket(connected, server_hostname="mx.example.com")
+
+        result = await self.refused(Peer(self, serve), SERVER)
+        self.assertIn("unknown ca", result.error)
