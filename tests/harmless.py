@@ -56,7 +56,7 @@ HARMLESS: dict[tuple[str, str, str], str] = {
     ),
     ("smtpreuse.smtp.server", "self._decoder = None", "removed"): "memory of a session that is over",
     (
-        "smtpreuse.smtp.server",
+        "smtpreuse.smtp.answers",
         'text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)',
         "'~' to '~?'",
     ): "no single letter is between the two",

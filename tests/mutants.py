@@ -34,14 +34,15 @@ from tests.harmless import HARMLESS
 LEAST = 0.85
 # Module -> the tests that are to notice.
 TARGETS = {
+    "smtpreuse.smtp.answers": ("tests.smtp.test_answers", "tests.smtp.test_server", "tests.smtp.test_server_starttls"),
     "smtpreuse.smtp.capabilities": ("tests.smtp.test_capabilities",),
     "smtpreuse.smtp.client": ("tests.smtp.test_client",),
     "smtpreuse.smtp.command": ("tests.smtp.test_command",),
     "smtpreuse.smtp.content": ("tests.smtp.test_content", "tests.smtp.test_linebreaker"),
     "smtpreuse.smtp.lines": ("tests.smtp.test_lines",),
-    "smtpreuse.smtp.order": ("tests.smtp.test_server",),
+    "smtpreuse.smtp.order": ("tests.smtp.test_server", "tests.smtp.test_server_starttls"),
     "smtpreuse.smtp.reply": ("tests.smtp.test_reply",),
-    "smtpreuse.smtp.server": ("tests.smtp.test_server",),
+    "smtpreuse.smtp.server": ("tests.smtp.test_server", "tests.smtp.test_server_starttls"),
     "smtpreuse.tls.carry": ("tests.tls.test_carry",),
     "smtpreuse.scache.idle": ("tests.scache.test_idle",),
     "smtpreuse.scache.store": ("tests.scache.test_store",),

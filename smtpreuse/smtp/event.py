@@ -2,7 +2,7 @@
 What L{Server<smtpreuse.smtp.server.Server>} tells of its client.
 
 Those that ask are L{MailFrom<smtpreuse.smtp.command.MailFrom>}, L{RcptTo<smtpreuse.smtp.command.RcptTo>},
-L{DataBegun} and L{ContentEnd}; the others are told and want nothing.
+L{DataBegun}, L{ContentEnd} and L{TLSBegun}; the others are told and want nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ class Hello:
 @frozen
 class DataBegun:
     """DATA: asks whether content may be sent."""
+
+
+@frozen
+class TLSBegun:
+    """STARTTLS: asks whether the handshake may begin. With a yes all that the client said before is forgotten."""
 
 
 @frozen
@@ -63,4 +68,4 @@ class Quit:
     detail: str = ""
 
 
-Event = Hello | MailFrom | RcptTo | DataBegun | ContentPart | ContentEnd | Reset | Quit
+Event = Hello | MailFrom | RcptTo | DataBegun | ContentPart | ContentEnd | Reset | Quit | TLSBegun

@@ -1,5 +1,5 @@
 """
-The server's side of one SMTP session, without I/O (RFC 5321, RFC 2920).
+The server's side of one SMTP session, without I/O (RFC 5321, RFC 2920, RFC 3207).
 
 Octets go in with C{feed}, events come out of C{next}, one at a time; those that ask are answered with C{accept} or
 C{refuse} before the next comes out, however long that takes. Replies gather until they are taken, so that a pipelined
@@ -12,19 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from smtpreuse.smtp.answers import OUT_OF_STEP, TLS_FIRST, commands, extensions, line, no_starttls, unknown
 from smtpreuse.smtp.command import MailFrom, RcptTo, first_word, parse_mail, parse_rcpt
 from smtpreuse.smtp.content import ContentDecoder
-from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset
+from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset, TLSBegun
 from smtpreuse.smtp.lines import BARE_LF, Lines
 from smtpreuse.smtp.order import (
     ACCEPTED,
+    BEFORE_TLS,
     JUNK,
     LAST_OF_GROUP,
     NO_ARGUMENT,
-    NOT_IMPLEMENTED,
     OUT_OF_ORDER,
     TABLE,
     Asked,
+    Encryption,
     State,
     is_foreign,
 )
@@ -34,17 +36,16 @@ ERROR_LIMIT = 20
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 
-_HELP = "214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
-
 
 class Server:
     """
     One session.
 
     @ivar state: how far the client has come.
+    @ivar encryption: what there is of TLS.
     """
 
-    def __init__(self, name: str, size_limit: int, junk_limit: int) -> None:
+    def __init__(self, name: str, size_limit: int, junk_limit: int, encryption: Encryption = Encryption.NONE) -> None:
         """
         @param name: our own, in greeting, EHLO and parting words.
         @param size_limit: octets announced with SIZE; 0 for no limit.
@@ -52,6 +53,7 @@ class Server:
             count as errors.
         """
         self.state = State.SILENT
+        self.encryption = encryption
         self._name = name
         self._size_limit = size_limit
         self._junk_limit = junk_limit
@@ -79,11 +81,20 @@ class Server:
         """Take octets as they came."""
         if self.state is not State.CLOSED:
             self._lines.feed(data)
+        if self.state is State.HANDSHAKE:
+            # It did not come through TLS, and must not be taken for what does.
+            self._end = Quit(*self._improper())
+            self.hang_up()
 
     def taken(self) -> bytes:
         """Replies not yet taken; empty when there are none."""
         replies, self._replies = self._replies, []
         return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    def secured(self) -> None:
+        """TLS is there: what is fed from now on came through it. The client has to say its name again."""
+        assert self.state is State.HANDSHAKE and not self._lines, "TLS without STARTTLS"
+        self.state, self.encryption = State.SECURED, Encryption.ACTIVE
 
     @property
     def buffered(self) -> int:
@@ -110,6 +121,9 @@ class Server:
         @param text: the reply; Postfix's by default.
         """
         asked = self._answered()
+        if asked is Asked.TLS and self._lines:
+            self.close(OUT_OF_STEP, *self._improper())
+            return
         self.state = TABLE[self.state, asked]
         if asked is Asked.DATA:
             self._decoder = ContentDecoder()
@@ -172,14 +186,14 @@ class Server:
             if self._errors >= ERROR_LIMIT:
                 self.close(f"421 4.7.0 {self._name} Error: too many errors", f"too many errors after {self.where}")
                 continue
-            if self.state is State.SILENT:
+            if self.state is State.SILENT or self.state is State.HANDSHAKE:
                 return None
-            line = self._lines.next()
-            if line is None:
+            said = self._lines.next()
+            if said is None:
                 return None
-            if isinstance(line, str):
-                self._no_line(line)
-            elif (event := self._command(line)) is not None:
+            if isinstance(said, str):
+                self._no_line(said)
+            elif (event := self._command(said)) is not None:
                 return event
         return None
 
@@ -204,12 +218,12 @@ class Server:
         else:
             self._error(f"500 5.5.2 Error: {wrong}")
 
-    def _command(self, line: bytes) -> Event | None:
-        verb, _, argument = line.partition(b" ")
+    def _command(self, said: bytes) -> Event | None:
+        verb, _, argument = said.partition(b" ")
         obey = _COMMANDS.get(verb)
         if obey is None:
             # In small letters, with a tab or with blanks before it; or none of ours.
-            words = line.split(None, 1)
+            words = said.split(None, 1)
             verb = words[0].upper() if words else b""
             argument = words[1] if len(words) > 1 else b""
             obey = _COMMANDS.get(verb)
@@ -220,7 +234,10 @@ class Server:
         self._where = verb
         if verb in LAST_OF_GROUP and self._lines:
             # Content behind a DATA that is refused would be obeyed, whoever wrote it.
-            self.close("554 5.5.0 Error: SMTP protocol synchronization", *self._improper())
+            self.close(OUT_OF_STEP, *self._improper())
+            return None
+        if self.encryption is Encryption.MUST and verb not in BEFORE_TLS:
+            self._error(TLS_FIRST)
             return None
         if verb in JUNK:
             self._junk += 1
@@ -249,7 +266,7 @@ class Server:
         self._error(OUT_OF_ORDER[self.state, asked])
         return False
 
-    def _ask(self, asked: Asked, event: MailFrom | RcptTo | DataBegun | str) -> Event | None:
+    def _ask(self, asked: Asked, event: MailFrom | RcptTo | DataBegun | TLSBegun | str) -> Event | None:
         if isinstance(event, str):
             self._error(event)
             return None
@@ -257,25 +274,27 @@ class Server:
         return event
 
     def _ehlo(self, argument: bytes) -> Event | None:
-        size = f"SIZE {self._size_limit}" if self._size_limit else "SIZE"
-        lines = (self._name, "PIPELINING", size, "ENHANCEDSTATUSCODES", "8BITMIME", "HELP")
-        text = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}"
+        text = extensions(self._name, self._size_limit, self.encryption)
         return self._hello("EHLO", argument, text)
 
     def _helo(self, argument: bytes) -> Event | None:
-        return self._hello("HELO", argument, f"250 {self._name}")
+        return self._hello("HELO", argument, line(f"250 {self._name}"))
 
-    def _hello(self, verb: str, argument: bytes, text: str) -> Event | None:
+    def _hello(self, verb: str, argument: bytes, reply: bytes) -> Event | None:
         if not argument:
             self._error(f"501 5.5.4 Syntax: {verb} hostname")
             return None
         self.state = State.IDLE
-        self._replies.append(text.encode("ascii", "replace") + b"\r\n")
+        self._replies.append(reply)
         name = argument.split()[0][:255].decode("ascii", "replace")
         return Hello(_NOT_IN_NAME.sub("?", name), verb == "EHLO")
 
+    def _starttls(self, argument: bytes) -> Event | None:
+        return self._ask(Asked.TLS, no_starttls(self.encryption) or TLSBegun())
+
     def _rset(self, argument: bytes) -> Event | None:
-        self.state = State.IDLE
+        if self.state is not State.SECURED:
+            self.state = State.IDLE
         self._replies.append(b"250 2.0.0 Ok\r\n")
         return Reset()
 
@@ -291,7 +310,7 @@ class Server:
         return None
 
     def _help(self, argument: bytes) -> Event | None:
-        self._say(_HELP)
+        self._say(commands(self.encryption))
         return None
 
     def _quit(self, argument: bytes) -> Event | None:
@@ -302,12 +321,8 @@ class Server:
         if is_foreign(verb):
             text = "221 2.7.0 Error: I can break rules, too. Goodbye."
             self.close(text, "warning: non-SMTP command", first_word(verb))
-        elif verb in NOT_IMPLEMENTED:
-            self._error("502 5.5.1 Error: command not implemented")
-        elif verb:
-            self._error("500 5.5.2 Error: command not recognized")
         else:
-            self._error("500 5.5.2 Error: bad syntax")
+            self._error(unknown(verb))
 
     def _improper(self) -> tuple[str, str]:
         """For the log: the client sent more where it had to wait for a reply."""
@@ -320,10 +335,7 @@ class Server:
         self._say(text)
 
     def _say(self, text: str) -> None:
-        if not (text.isascii() and text.isprintable()):
-            text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
-        # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets.
-        self._replies.append(text[:510].encode("ascii") + b"\r\n")
+        self._replies.append(line(text))
 
 
 _COMMANDS: dict[bytes, Callable[[Server, bytes], Event | None]] = {
@@ -332,6 +344,7 @@ _COMMANDS: dict[bytes, Callable[[Server, bytes], Event | None]] = {
     b"MAIL": Server._mail,
     b"RCPT": Server._rcpt,
     b"DATA": Server._data,
+    b"STARTTLS": Server._starttls,
     b"RSET": Server._rset,
     b"NOOP": Server._noop,
     b"VRFY": Server._vrfy,

@@ -12,14 +12,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.model.message import Body
 from smtpreuse.smtp.command import MailFrom, RcptTo
-from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset
+from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset, TLSBegun
 from smtpreuse.smtp.lines import LINE_LIMIT
 from smtpreuse.smtp.order import State
 from smtpreuse.smtp.server import ERROR_LIMIT, Server
 
 GROUP = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
 IMPROPER = Quit("improper command pipelining after DATA", ": x")
-ASKING = (MailFrom, RcptTo, DataBegun, ContentEnd)
+ASKING = (MailFrom, RcptTo, DataBegun, ContentEnd, TLSBegun)
 
 
 def greeted(size: int = 1000, junk: int = 100) -> Server:
@@ -437,7 +437,7 @@ class LineTests(SynchronousTestCase):
 
     def test_not_implemented(self) -> None:
         """Commands that exist and are not offered."""
-        for verb in (b"STARTTLS", b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"):
+        for verb in (b"AUTH", b"ETRN", b"EXPN", b"TURN", b"BDAT", b"SEND", b"SOML", b"SAML"):
             server = greeted()
             done(server, verb + b" x\r\n")
             self.assertEqual(server.taken(), b"502 5.5.1 Error: command not implemented\r\n")
@@ -512,7 +512,7 @@ class WhereTests(SynchronousTestCase):
         self.assertEqual(server.where, "CONNECT")
         for octets, where in (
             (b"NO", "CONNECT"), (b"OP\r\n", "NOOP"), (b"ehlo x\r\n", "EHLO"), (b"FOO x\r\n", "UNKNOWN"),
-            (b"STARTTLS\r\n", "UNKNOWN"), (b"RCPT TO:<>\r\n", "RCPT"), (b"DATA\r\n", "DATA"),
+            (b"STARTTLS\r\n", "STARTTLS"), (b"RCPT TO:<>\r\n", "RCPT"), (b"DATA\r\n", "DATA"),
             (GROUP, "DATA (0 bytes)"), (b"abc\r\n", "DATA (3 bytes)"), (b"..d\r\n", "DATA (7 bytes)"),
             (b".\r\n", "END-OF-MESSAGE"), (GROUP + b"", "DATA (0 bytes)"), (b"\r\n.\r\nRSET\r\n", "RSET"),
         ):
