@@ -58,7 +58,7 @@ class Options(usage.Options):
         # Not before the options were read: with these comes most of the service.
         from smtpreuse.roles.configuration import startable_settings
 
-        return startable_settings(self["config"], overrides)
+        return startable_settings(self["config"], overrides, keys=bool(self["check"]))
 
 
 def makeService(options: Options) -> IService:

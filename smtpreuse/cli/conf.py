@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         # Not at the top: showing parameters does without Twisted, which comes with this and takes longer than all else.
         from smtpreuse.roles.configuration import startable_settings
 
-        startable_settings(arguments.config, arguments.overrides)
+        startable_settings(arguments.config, arguments.overrides, keys=True)
         print('{"configuration":"ok"}' if arguments.json else "configuration ok")
         return 0
     settings = default_settings() if arguments.defaults else settings_from(arguments)

@@ -29,6 +29,8 @@ def check(settings: Settings, wrong: Set[str]) -> Iterator[str]:
             yield from _beside_the_queue(settings, name)
     if not wrong & {"minimal_backoff_time", "maximal_backoff_time"}:
         yield from _backoff(settings)
+    if not wrong & {"smtpd_tls_security_level", "smtpd_tls_chain_files", "smtpd_tls_cert_file"}:
+        yield from _certificate(settings)
     if "transport_maps" not in wrong:
         yield from _transports(settings)
 
@@ -58,6 +60,15 @@ def _backoff(settings: Settings) -> Iterator[str]:
         name = "minimal_backoff_time"
         what = f"more than maximal_backoff_time: {settings.text(name)}"
         yield _problem(settings, name, what, f"at most {settings.text('maximal_backoff_time')}")
+
+
+def _certificate(settings: Settings) -> Iterator[str]:
+    """TLS is not offered with nothing to show; Postfix goes on without it, and its clients' mail in plaintext."""
+    name = "smtpd_tls_security_level"
+    level = settings.smtpd_tls_security_level
+    if level != "none" and not (settings.smtpd_tls_chain_files or settings.smtpd_tls_cert_file):
+        what = f"without a certificate in smtpd_tls_chain_files or smtpd_tls_cert_file: {level}"
+        yield _problem(settings, name, what, "none")
 
 
 def _transports(settings: Settings) -> Iterator[str]:

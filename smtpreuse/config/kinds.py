@@ -262,6 +262,12 @@ PATH_OR_EMPTY = Kind(
     allowed="a file name, or empty",
     files=True,
 )
+PATHS = Kind(
+    name="list",
+    annotation="tuple[str, ...]",
+    parse=lambda text, directory: tuple(_path(word, directory) for word in split(text)),
+    allowed="a list of file names, or empty",
+)
 
 
 def source_address(version: int) -> Kind:

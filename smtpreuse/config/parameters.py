@@ -85,6 +85,29 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Clients that smtpd_client_connection_count_limit does not bind.",
     ),
     Parameter(
+        _INTAKE, "smtpd_tls_security_level", kinds.choice("none", "may", "encrypt", empty="none"), "",
+        "Whether clients may use STARTTLS, or must before they send mail.",
+    ),
+    Parameter(
+        _INTAKE, "smtpd_tls_chain_files", kinds.PATHS, "",
+        "Private keys, each followed by its certificate and those of its issuers; go before the next two.",
+    ),
+    Parameter(
+        _INTAKE, "smtpd_tls_cert_file", kinds.PATH_OR_EMPTY, "",
+        "The certificate that clients are shown, followed by those of its issuers.",
+    ),
+    Parameter(
+        _INTAKE, "smtpd_tls_key_file", kinds.PATH_OR_EMPTY, "$smtpd_tls_cert_file",
+        "The private key of smtpd_tls_cert_file, not encrypted.",
+    ),
+    Parameter(
+        _INTAKE, "smtpd_tls_loglevel", kinds.number(0, 4), "0",
+        "1: one line for each TLS session of a client; 2 to 4 say no more; 0: none.",
+    ),
+    Parameter(
+        _INTAKE, "smtpd_starttls_timeout", kinds.duration(), "300s", "How long a client's handshake may take."
+    ),
+    Parameter(
         _QUEUE, "queue_directory", kinds.PATH, "/var/spool/smtpreuse", "Where the queue is; it serves one service."
     ),
     Parameter(

@@ -38,6 +38,12 @@ class Settings:
     smtpd_junk_command_limit: int
     smtpd_client_connection_count_limit: int
     smtpd_client_event_limit_exceptions: Networks
+    smtpd_tls_security_level: str
+    smtpd_tls_chain_files: tuple[str, ...]
+    smtpd_tls_cert_file: str
+    smtpd_tls_key_file: str
+    smtpd_tls_loglevel: int
+    smtpd_starttls_timeout: float
     queue_directory: str
     queue_minfree: int
     content_cache_size: int

@@ -73,6 +73,7 @@ class Trace:
     @ivar host: the client's name as we know it.
     @ivar address: the client's address, or C{unix}.
     @ivar by: our own name.
+    @ivar tls: whether it came over TLS; shown only beside C{esmtp} (RFC 3848 has no word for the other).
     @ivar recipient: of the message, where it has only one; else empty.
     @ivar date: from L{Dates}.
     """
@@ -82,6 +83,7 @@ class Trace:
     address: str
     by: str
     esmtp: bool
+    tls: bool
     queue_id: str
     recipient: str
     date: str
@@ -89,13 +91,14 @@ class Trace:
     def field(self) -> bytes:
         """The field, with the line ends that it needs."""
         address = f"IPv6:{self.address}" if ":" in self.address else self.address
+        protocol = ("ESMTPS" if self.tls else "ESMTP") if self.esmtp else "SMTP"
         # One recipient only: the others must not learn of each other (RFC 5321 section 7.2).
         last = f"; {self.date}"
         if self.recipient and len(self.recipient) <= _RECIPIENT_SHOWN:
             last = f"\r\n\tfor <{self.recipient}>; {self.date}"
         return (
             f"Received: from {self.helo or self.host} ({self.host} [{address}])\r\n"
-            f"\tby {self.by} (smtpreuse) with {'ESMTP' if self.esmtp else 'SMTP'} id {self.queue_id}{last}\r\n"
+            f"\tby {self.by} (smtpreuse) with {protocol} id {self.queue_id}{last}\r\n"
         ).encode("ascii", "replace")
 
 

@@ -12,25 +12,28 @@ import re
 from collections.abc import Callable
 
 from attrs import evolve, field, frozen
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from smtpreuse.config.settings import Settings
-from smtpreuse.config.tables import Networks
 from smtpreuse.errors import SpoolError, SpoolFull, TableError
 from smtpreuse.intake.arrival import FULL, NOT_STORED, Arrival
 from smtpreuse.intake.header import Dates, Trace, printable
+from smtpreuse.intake.peer import Peer
+from smtpreuse.intake.starttls import NOT_NOW
 from smtpreuse.interfaces import IMailLog, IRouter, ISpool
 from smtpreuse.model.content import Content
+from smtpreuse.model.logline import established_from
 from smtpreuse.model.message import Message, Recipient
 from smtpreuse.model.queueid import QueueIds
+from smtpreuse.model.tlsfacts import TLSResult
 from smtpreuse.smtp.command import MailFrom, RcptTo
-from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset
-from smtpreuse.smtp.order import State
+from smtpreuse.smtp.event import ContentEnd, ContentPart, DataBegun, Event, Hello, Quit, Reset, TLSBegun
+from smtpreuse.smtp.order import Encryption, State
 from smtpreuse.smtp.server import Server
 
+_ENCRYPTION = {"none": Encryption.NONE, "may": Encryption.MAY, "encrypt": Encryption.MUST}
 _STATUS = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}")
 
 
@@ -55,38 +58,6 @@ class Services:
     dates: Dates = field(factory=Dates)
 
 
-@frozen(kw_only=True)
-class Peer:
-    """
-    Who connected. No name is looked up: C{unknown} stands for all that are not this host.
-
-    @ivar address: C{unix} for a UNIX socket.
-    """
-
-    host: str
-    address: str
-
-    @classmethod
-    def of(cls, address: object) -> Peer:
-        """
-        @param address: as the transport has it.
-        """
-        if isinstance(address, UNIXAddress):
-            return cls(host="localhost", address="unix")
-        number = str(getattr(address, "host", "unknown"))
-        # A socket for both families shows IPv4 so (RFC 4291 section 2.5.5.2).
-        number = number.removeprefix("::ffff:") if "." in number else number
-        local = number == "::1" or number.startswith("127.")
-        return cls(host="localhost" if local else "unknown", address=number)
-
-    def among(self, networks: Networks) -> bool:
-        """Whether it is in these networks; who reaches a UNIX socket was let in by its mode."""
-        return self.address == "unix" or networks.contains(self.address)
-
-    def __str__(self) -> str:
-        return f"{self.host}[{self.address}]"
-
-
 class Session:
     """
     One client's session.
@@ -96,17 +67,23 @@ class Session:
 
     _log = Logger()
 
-    def __init__(self, services: Services, settings: Settings, peer: Peer, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, services: Services, settings: Settings, peer: Peer, go_on: Callable[[], None],
+        securable: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         """
         @param go_on: called when a message was stored, or not, while C{work} was not under way: there is more to do.
+        @param securable: whether the client can have TLS now. It begins its handshake when the replies are written.
         """
         self.machine = Server(
-            settings.myhostname, settings.message_size_limit, settings.smtpd_junk_command_limit
-        )
+            settings.myhostname, settings.message_size_limit, settings.smtpd_junk_command_limit,
+            _ENCRYPTION[settings.smtpd_tls_security_level],
+        )  # fmt: skip
         self._services = services
         self._settings = settings
         self._peer = peer
         self._go_on = go_on
+        self._securable = securable
         self._relays = peer.among(settings.mynetworks)
         self._hello = Hello("", False)
         self._arrival: Arrival | None = None
@@ -142,12 +119,23 @@ class Session:
         """End the session because the service ends."""
         self.machine.close(f"421 4.3.2 {self._settings.myhostname} Service is shutting down")
 
+    def secured(self, tls: TLSResult) -> None:
+        """The client's handshake went through."""
+        self.machine.secured()
+        if self._settings.smtpd_tls_loglevel:
+            self._services.maillog.write("smtpd", printable(established_from(str(self._peer), tls)))
+
+    def not_secured(self, reason: str) -> None:
+        """The client's handshake failed, and the session with it."""
+        self._services.maillog.write("smtpd", printable(f"SSL_accept error from {self._peer}: {reason}"))
+        self.machine.hang_up()
+
     def _parted(self) -> bool:
         """Between transactions, end the session when the service ends."""
         machine = self.machine
         if not self._services.draining() or self._arrival is not None or machine.waiting:
             return False
-        if machine.state is State.CLOSED:
+        if machine.state is State.CLOSED or machine.state is State.HANDSHAKE:
             return False
         self.part()
         return True
@@ -170,10 +158,21 @@ class Session:
                 self.abandon()
             case Reset():
                 self.abandon()
+            case TLSBegun():
+                self._starttls()
             case Quit():
                 if event.reason:
                     self._log_end(event.reason, event.detail)
                 self.abandon()
+
+    def _starttls(self) -> None:
+        if not self._securable():
+            self.machine.refuse(NOT_NOW)
+            return
+        # RFC 3207 section 4.2: nothing that the client said in plaintext counts any more.
+        self.abandon()
+        self._hello = Hello("", False)
+        self.machine.accept()
 
     def _mail(self, mail: MailFrom) -> None:
         services = self._services
@@ -239,6 +238,7 @@ class Session:
             address=peer.address,
             by=self._settings.myhostname,
             esmtp=self._hello.esmtp,
+            tls=self.machine.encryption is Encryption.ACTIVE,
             queue_id=queue_id,
             recipient=arrival.recipients[0].address if len(arrival.recipients) == 1 else "",
             date=services.dates.text(),

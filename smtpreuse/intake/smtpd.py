@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -19,20 +19,25 @@ from twisted.internet.interfaces import (
     INegotiated,
     IPushProducer,
     IReactorTime,
-    ISystemHandle,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpreuse.config.settings import Settings
-from smtpreuse.intake.session import Peer, Services, Session
-from smtpreuse.interfaces import IMailLog, IRouter, ISpool
+from smtpreuse.errors import SessionLost
+from smtpreuse.intake.peer import Peer, early
+from smtpreuse.intake.secured import SecuredTransport
+from smtpreuse.intake.session import Services, Session
+from smtpreuse.intake.starttls import Securing
+from smtpreuse.interfaces import IMailLog, IRouter, ISpool, ITLSProxy
+from smtpreuse.ipc.descriptor import Descriptor, taken_from
 from smtpreuse.model.content import Content
 from smtpreuse.model.message import Message
 from smtpreuse.model.queueid import QueueIds
-from smtpreuse.smtp.order import State
+from smtpreuse.smtp.order import Encryption, State
 
 # What a client may send ahead while its message is being stored; more waits in its own buffers.
 READ_AHEAD = 65536
@@ -42,17 +47,23 @@ READ_AHEAD = 65536
 class SMTPD(Protocol):
     """One client's connection."""
 
+    _log = Logger()
+
     def __init__(self, factory: SMTPDFactory, settings: Settings, peer: Peer) -> None:
         self._factory = factory
         self._settings = settings
         self._peer = peer
-        self._session = Session(factory.services, settings, peer, self._go_on)
+        self._session = Session(factory.services, settings, peer, self._go_on, self._securable)
         self._machine = self._session.machine
         self._lost = False
         self._ended = False
         self._held_back = False
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
+        # From the reply to STARTTLS on the connection is the proxy's; until the handshake is over there is none here.
+        self._given_away = False
+        self._handshake: Deferred[None] | None = None
+        self._secured: SecuredTransport | None = None
 
     def connectionMade(self) -> None:
         consumer = IConsumer(self.transport, None)
@@ -62,6 +73,8 @@ class SMTPD(Protocol):
         self._extend()
         self._timer = self._factory.clock.callLater(self._settings.smtpd_timeout, self._ring)
         too_many = self._factory.joined(self, self._peer)
+        if INegotiated.providedBy(self.transport):
+            self._machine.encryption = Encryption.ACTIVE
         if self._factory.draining:
             self._session.part()
         elif too_many:
@@ -70,7 +83,7 @@ class SMTPD(Protocol):
                 f"warning: Connection concurrency limit exceeded: {too_many}", " for service smtpd",
             )  # fmt: skip
         else:
-            self._machine.feed(_early(self._wire()))
+            self._machine.feed(early(self._wire()))
             self._machine.greet()
         self._work()
 
@@ -85,6 +98,11 @@ class SMTPD(Protocol):
             self.pauseProducing()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        # The reactor finds that the socket is gone, which it is from there only.
+        if not self._given_away:
+            self._gone()
+
+    def _gone(self) -> None:
         if not self._lost:
             self._session.lost()
         self._lost = True
@@ -122,12 +140,15 @@ class SMTPD(Protocol):
 
     def drain(self) -> None:
         """End as soon as no transaction is in progress."""
-        if not self._machine.waiting:
+        if not self._machine.waiting and self._handshake is None:
             self._work()
 
     def abort(self) -> None:
         """End at once; nobody left us."""
         self._lost = True
+        if self._handshake is not None:
+            self._handshake.cancel()
+            return
         transport = self._wire()
         getattr(transport, "abortConnection", transport.loseConnection)()
 
@@ -136,6 +157,9 @@ class SMTPD(Protocol):
         replies = self._session.work()
         if replies:
             self._wire().write(replies)
+        if self._machine.state is State.HANDSHAKE and not self._ended:
+            self._secure()
+            return
         if self._ended and not self._machine.waiting:
             self._session.lost()
             self._machine.hang_up()
@@ -156,13 +180,62 @@ class SMTPD(Protocol):
             self._held_back = False
             self.resumeProducing()
 
+    def _securable(self) -> bool:
+        return self._factory.securing.available() and isinstance(getattr(self.transport, "socket", None), socket.socket)
+
+    def _secure(self) -> None:
+        """The client was told to begin its handshake: that goes to the proxy, and all that follows comes from there."""
+        transport = self._wire()
+        IConsumer(transport).unregisterProducer()
+        # Without its socket it knows none.
+        addresses = transport.getHost(), transport.getPeer()
+        try:
+            network_end = taken_from(transport)  # type: ignore[arg-type]  # a socket's; ITransport does not say so
+        except SessionLost as lost:
+            self._session.not_secured(lost.reason)
+            self.abort()
+            return
+        self._given_away = True
+        handshake = Deferred.fromCoroutine(self._shake(network_end, addresses)).addErrback(self._broken)
+        if not handshake.called:
+            self._handshake = handshake
+
+    async def _shake(self, network_end: Descriptor, addresses: tuple[IAddress, IAddress]) -> None:
+        try:
+            tls, end = await self._factory.securing.start(network_end, self._settings.smtpd_starttls_timeout)
+        except CancelledError:
+            self._handshake = None
+            self._gone()
+            return
+        self._handshake = None
+        if end is None:
+            self._session.not_secured(tls.error)
+            self._gone()
+            return
+        self.transport = self._secured = secured = SecuredTransport(end, addresses, self.dataReceived, self._gone)
+        self._session.secured(tls)
+        secured.registerProducer(self, True)
+        self._extend()
+        # The service may have been told to end meanwhile.
+        self._work()
+        secured.listen()
+
+    def _broken(self, failure: Failure) -> None:
+        """A fault of ours, for which Twisted's transports end a connection in the same way."""
+        self._log.failure("client's connection ended by a fault", failure=failure)
+        self._lost = True
+        self._handshake = None
+        if self._secured is not None:
+            self._secured.abortConnection()
+        self._gone()
+
     def _extend(self) -> None:
         self._deadline = self._factory.clock.seconds() + self._settings.smtpd_timeout
 
     def _ring(self) -> None:
         """The one timer of the connection; what has happened meanwhile only moved the deadline."""
-        if self._machine.waiting:
-            # The client waits for us, not we for it.
+        if self._machine.waiting or self._handshake is not None:
+            # The client waits for us, not we for it; or the handshake has a limit of its own.
             self._extend()
         clock = self._factory.clock
         left = self._deadline - clock.seconds()
@@ -182,19 +255,6 @@ class SMTPD(Protocol):
     def _wire(self) -> ITransport:
         assert self.transport is not None, "a connection is used after it was made"
         return self.transport
-
-
-def _early(transport: ITransport) -> bytes:
-    """What the client has said before the greeting, as far as that can be seen; it stays to be read."""
-    # Where TLS comes first the client begins.
-    handle = None if INegotiated.providedBy(transport) else ISystemHandle(transport, None)
-    opened = handle.getHandle() if handle is not None else None
-    if not isinstance(opened, socket.socket):
-        return b""
-    try:
-        return opened.recv(100, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:
-        return b""
 
 
 class SMTPDFactory(ServerFactory):
@@ -217,11 +277,14 @@ class SMTPDFactory(ServerFactory):
         clock: IReactorTime,
         ids: QueueIds,
         paused: Callable[[], str | None] = lambda: None,
+        proxy: ITLSProxy | None = None,
     ) -> None:
         """
         @param accepted: told of each message that the spool has, as stored.
         @param paused: why no mail is taken now, or L{None}.
+        @param proxy: makes TLS for clients; without it there is none to be had.
         """
+        self.securing = Securing(proxy, clock)
         self.settings = settings
         self.clock = clock
         self.draining = False
@@ -267,7 +330,9 @@ class SMTPDFactory(ServerFactory):
         return 0
 
     def left(self, connection: SMTPD, peer: Peer) -> None:
-        """A connection is gone."""
+        """A connection is gone; that it may be told again, changes nothing."""
+        if connection not in self._connections:
+            return
         self._connections.discard(connection)
         count = self._counts.pop(peer.address, 1) - 1
         if count:

@@ -53,18 +53,27 @@ def established(verdict: str, relay: str, tls: TLSResult) -> str:
     @param verdict: C{Anonymous}, C{Untrusted}, C{Trusted} or C{Verified}.
     @param relay: C{host[address]:port}.
     """
-    return _connection(verdict, "established", relay, tls)
+    return _connection(verdict, "established to", relay, tls)
+
+
+def established_from(peer: str, tls: TLSResult) -> str:
+    """
+    A client's TLS session was opened; it was not asked for a certificate.
+
+    @param peer: C{host[address]}.
+    """
+    return _connection("Anonymous", "established from", peer, tls)
 
 
 def reused(verdict: str, relay: str, tls: TLSResult) -> str:
     """A transaction that is not the first of its TLS session begins; parameters as for L{established}."""
-    return _connection(verdict, "reused", relay, tls)
+    return _connection(verdict, "reused to", relay, tls)
 
 
-def _connection(verdict: str, happened: str, relay: str, tls: TLSResult) -> str:
+def _connection(verdict: str, happened: str, whom: str, tls: TLSResult) -> str:
     # OpenSSL's "used" and "algorithm" bits are one number for every cipher since the export ciphers went.
     return (
-        f"{verdict} TLS connection {happened} to {relay}: {tls.protocol} with cipher {tls.cipher}"
+        f"{verdict} TLS connection {happened} {whom}: {tls.protocol} with cipher {tls.cipher}"
         f" ({tls.bits}/{tls.bits} bits)"
     )
 

@@ -37,7 +37,10 @@ from smtpreuse.roles.view import ServiceView
 from smtpreuse.routing.router import Router
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.spool.sqlite import SQLiteSpool
+from smtpreuse.tls.context import Contexts
+from smtpreuse.tls.identity import Identity
 from smtpreuse.tls.policy import Policies
+from smtpreuse.tlsproxy.service import TLSProxyService
 
 
 @frozen(kw_only=True)
@@ -61,10 +64,11 @@ class House:
     supervisor: Supervisor | None
 
 
-def assemble(settings: Settings, reactor: IServiceReactor) -> House:
+def assemble(settings: Settings, reactor: IServiceReactor, identity: Identity | None = None) -> House:
     """
     Make all parts of the main process. Nothing runs yet, and nothing was opened but the operator's log.
 
+    @param identity: what clients are shown; without one they have no TLS.
     @raise OSError: when the operator's log cannot be opened.
     """
     clock: IReactorTime = reactor
@@ -84,7 +88,9 @@ def assemble(settings: Settings, reactor: IServiceReactor) -> House:
         contents=ContentCache(settings.content_cache_size),
         returns=Returns(spool, router, maillog, ids.next, settings.myhostname), random=random.Random(),
     )  # fmt: skip
-    smtpd = SMTPDFactory(settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble)
+    # Of intake: no other process has the key.
+    proxy = TLSProxyService(reactor, Contexts(identity))
+    smtpd = SMTPDFactory(settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble, proxy)
     view = ServiceView(dispatcher, delivery)
     return House(
         maillog=maillog, spool=spool, router=router, agent=delivery.agent, cache=delivery.cache, dispatcher=dispatcher,

@@ -1,7 +1,8 @@
 """
 The configuration as a start needs it: what C{twistd smtpreuse} runs with, and what every C{--check} looks at.
 
-Beside what C{config} knows, the TLS policies are read and the endpoints parsed.
+Beside what C{config} knows, the TLS policies are read and the endpoints parsed. What is in the files of keys is
+looked at where that is asked for, and by whoever makes TLS of it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,51 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from smtpreuse.config.load import read_settings
 from smtpreuse.config.settings import Settings
-from smtpreuse.errors import BadValue
+from smtpreuse.errors import BadValue, IdentityError, StartError
+from smtpreuse.model.tlsfacts import TLSRole, TLSSettings
+from smtpreuse.tls.context import Contexts
+from smtpreuse.tls.identity import Identity, identity_files, load_identity, read_files
 from smtpreuse.tls.policy import Policies
 
 _HIGHEST_PORT = 65535
 
 
-def startable_settings(path: str | None, overrides: Sequence[str]) -> Settings:
+def startable_settings(path: str | None, overrides: Sequence[str], *, keys: bool = False) -> Settings:
     """
     Settings that a service can be started with, as far as that shows before.
 
     @param path: as in L{read_settings}.
+    @param keys: whether to look into the files of keys as well. At a start that is left to who needs them.
     @raise ConfigurationError: with all that is wrong with them.
     """
-    return read_settings(path, overrides, checks=(_policies, _endpoints))
+    return read_settings(path, overrides, checks=(_policies, _endpoints, *((_keys,) if keys else ())))
+
+
+def identity_of(settings: Settings) -> Identity | None:
+    """
+    Read what clients are shown; L{None} where they are offered no TLS.
+
+    @raise StartError: when there is none that can be used, with the file and the parameter.
+    """
+    files = identity_files(settings)
+    if not files:
+        return None
+    try:
+        identity = load_identity(read_files(files))
+        Contexts(identity).context(TLSSettings(role=TLSRole.SERVER))
+    except IdentityError as error:
+        raise StartError(f"{settings.source(error.parameter)}: {error.parameter}: {error}") from error
+    except ValueError as error:
+        name = files[-1].parameter
+        raise StartError(f"{settings.source(name)}: {name}: {error}: {files[-1].path}") from error
+    return identity
+
+
+def _keys(settings: Settings) -> Iterator[str]:
+    try:
+        identity_of(settings)
+    except StartError as error:
+        yield str(error)
 
 
 def _policies(settings: Settings) -> list[str]:

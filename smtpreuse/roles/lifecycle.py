@@ -26,6 +26,7 @@ from smtpreuse.errors import SmtpreuseError, StartError
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.roles.assembly import House, assemble
 from smtpreuse.roles.clock import SteadyClock
+from smtpreuse.roles.configuration import identity_of
 from smtpreuse.roles.controlport import ControlPort, clear
 from smtpreuse.roles.descriptors import allow_sessions
 from smtpreuse.roles.doors import Doors, place, stopped
@@ -92,8 +93,9 @@ class DeliveryService(Service):
         super().startService()  # type: ignore[no-untyped-call]  # not annotated in Twisted
         allow_sessions(self._settings.session_limit)
         try:
+            identity = identity_of(self._settings)
             with self._blamed("maillog_file"):
-                self._house = house = assemble(self._settings, self._reactor)
+                self._house = house = assemble(self._settings, self._reactor, identity)
         except StartError as problem:
             self._refuse(problem)
         house.pool.start()

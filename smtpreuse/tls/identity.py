@@ -1,7 +1,7 @@
 """
 What a TLS server shows of itself: private keys, and the certificates that go with them.
 
-Which files these are in is one question (for configuration), what is in them another
+Which files these are in is one question (L{identity_files}: configuration alone), what is in them another
 (L{load_identity}: octets alone), so that a process that may not read the files can be given what is in them, and none
 reads a key that does not make TLS. The rules are Postfix's (C{postconf(5)}, C{smtpd_tls_chain_files}).
 
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from smtpreuse.config.settings import Settings
 from smtpreuse.errors import IdentityError
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
@@ -84,6 +85,27 @@ class Identity:
     chains: tuple[Chain, ...]
 
 
+def identity_files(settings: Settings) -> tuple[IdentityFile, ...]:
+    """The files that clients' TLS needs, in the order of their reading; none where it is not offered, or cannot be."""
+    if settings.smtpd_tls_security_level == "none":
+        return ()
+    if settings.smtpd_tls_chain_files:
+        return tuple(
+            IdentityFile(parameter="smtpd_tls_chain_files", path=path, holds=Holds.CHAINS)
+            for path in settings.smtpd_tls_chain_files
+        )
+    certificate = settings.smtpd_tls_cert_file
+    if not certificate:
+        return ()
+    key = settings.smtpd_tls_key_file or certificate
+    # Where they are one file its owner has named it once.
+    parameter = "smtpd_tls_cert_file" if key == certificate else "smtpd_tls_key_file"
+    return (
+        IdentityFile(parameter=parameter, path=key, holds=Holds.KEY),
+        IdentityFile(parameter="smtpd_tls_cert_file", path=certificate, holds=Holds.CERTIFICATES),
+    )
+
+
 def read_files(files: Sequence[IdentityFile]) -> tuple[tuple[IdentityFile, bytes], ...]:
     """
     Read them all.
@@ -95,7 +117,7 @@ def read_files(files: Sequence[IdentityFile]) -> tuple[tuple[IdentityFile, bytes
 
 def load_identity(contents: Sequence[tuple[IdentityFile, bytes]]) -> Identity:
     """
-    Make an identity of what is in the files, in the order of their reading.
+    Make an identity of what is in the files, in the order of L{identity_files}.
 
     @raise IdentityError: when there is no whole chain in them, or more than that.
     """

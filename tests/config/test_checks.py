@@ -78,6 +78,23 @@ class CheckTests(SynchronousTestCase):
             ["command line: minimal_backoff_time: more than maximal_backoff_time: 11s (allowed: at most 10s)"],
         )
 
+    def test_certificate(self) -> None:
+        """
+        TLS is not offered to clients with nothing to show, whichever of the two parameters was forgotten.
+        """
+        self.assertEqual(self.problems(smtpd_tls_security_level="none"), [])
+        self.assertEqual(self.problems(smtpd_tls_security_level=""), [])
+        for level in ("may", "encrypt"):
+            for file in ("smtpd_tls_cert_file", "smtpd_tls_chain_files"):
+                self.assertEqual(self.problems(smtpd_tls_security_level=level, **{file: "/nowhere"}), [])
+            self.assertEqual(
+                self.problems(smtpd_tls_security_level=level, smtpd_tls_key_file="/nowhere"),
+                [
+                    "command line: smtpd_tls_security_level: without a certificate in smtpd_tls_chain_files or "
+                    f"smtpd_tls_cert_file: {level} (allowed: none)"
+                ],
+            )
+
     def test_transports(self) -> None:
         """
         Right-hand sides of transport tables are looked at.
@@ -103,5 +120,6 @@ class CheckTests(SynchronousTestCase):
             {"maximal_backoff_time": "x", "minimal_backoff_time": "2h"},
             {"queue_directory": "", "control_socket": "/c"},
             {"transport_maps": "hash:x"},
+            {"smtpd_tls_security_level": "must"},
         ):
             self.assertEqual(len(self.problems(**values)), 1)

@@ -11,12 +11,15 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from smtpreuse.errors import TableError
-from smtpreuse.interfaces import IMailLog, IRouter, ISpool
+from smtpreuse.interfaces import IMailLog, IRouter, ISpool, IStreamEnd, ITLSProxy
+from smtpreuse.ipc.descriptor import Descriptor
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.message import Message
 from smtpreuse.model.nexthop import Nexthop
 from smtpreuse.model.queueview import Committed, Recorded
 from smtpreuse.model.route import Route
+from smtpreuse.model.tlsfacts import TLSResult, TLSRole, TLSSettings
+from tests.fakes import FakeEnd
 
 
 @implementer(ISpool)
@@ -105,6 +108,43 @@ class FakeRouter:
 
     async def route(self, nexthop: Nexthop) -> Route:
         raise NotImplementedError
+
+
+@implementer(ITLSProxy)
+class SlowProxy:
+    """
+    A proxy whose handshakes end when the test says so.
+
+    @ivar network_ends: as they were given to it; they stay open.
+    """
+
+    def __init__(self) -> None:
+        self.network_ends: list[Descriptor] = []
+        self.ends: list[FakeEnd] = []
+        self.timeouts: list[float] = []
+        self._waiting: Deferred[TLSResult] = Deferred()
+
+    async def start(
+        self, network_end: Descriptor, settings: TLSSettings, timeout: float
+    ) -> tuple[TLSResult, IStreamEnd | None]:
+        assert settings.role is TLSRole.SERVER, "intake is a server"
+        self.network_ends.append(network_end)
+        self.timeouts.append(timeout)
+        self._waiting = Deferred()
+        result = await self._waiting
+        network_end.close()
+        if result.error:
+            return result, None
+        self.ends.append(FakeEnd())
+        return result, self.ends[-1]
+
+    def finish(self, result: TLSResult) -> None:
+        """The handshake is over."""
+        self._waiting.callback(result)
+
+    def fail(self, error: Exception) -> None:
+        """The proxy breaks."""
+        self._waiting.errback(error)
 
 
 @implementer(IMailLog)

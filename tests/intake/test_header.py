@@ -82,6 +82,7 @@ class TraceTests(SynchronousTestCase):
             address=str(changes.get("address", "192.0.2.1")),
             by="mx.example.com",
             esmtp=bool(changes.get("esmtp", True)),
+            tls=bool(changes.get("tls", False)),
             queue_id="4SVLCh0sf8z1000y",
             recipient=str(changes.get("recipient", "b@example.com")),
             date="Fri, 21 Nov 2025 22:20:18 +0100",
@@ -97,12 +98,14 @@ class TraceTests(SynchronousTestCase):
         )
 
     def test_others(self) -> None:
-        """Several recipients, a recipient too long to show, HELO, no name given, IPv6."""
+        """Several recipients, a recipient too long to show, HELO, TLS, no name given, IPv6."""
         self.assertNotIn(b"for <", self.trace(recipient=""))
         self.assertIn(b" id 4SVLCh0sf8z1000y; Fri", self.trace(recipient=""))
         self.assertIn(b"for <", self.trace(recipient="x" * 256))
         self.assertNotIn(b"for <", self.trace(recipient="x" * 257))
         self.assertIn(b" with SMTP id ", self.trace(esmtp=False))
+        self.assertIn(b" with SMTP id ", self.trace(esmtp=False, tls=True))
+        self.assertIn(b" with ESMTPS id ", self.trace(tls=True))
         self.assertTrue(self.trace(helo="").startswith(b"Received: from unknown (unknown [192.0.2.1])\r\n"))
         self.assertIn(b"(unknown [IPv6:2001:db8::1])\r\n", self.trace(address="2001:db8::1"))
 

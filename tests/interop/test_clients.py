@@ -10,9 +10,10 @@ import subprocess
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.peers import program
+from tests.peers import missing, program
 from tests.peers.sinks import Sink
 from tests.service import LIMIT, service, until
+from tests.tls.identities import ECDSA, chain_of
 
 
 class ClientTests(SynchronousTestCase):
@@ -67,6 +68,21 @@ class ClientTests(SynchronousTestCase):
         """swaks that sends its commands in groups."""
         self.swaks("--server", f"127.0.0.1:{self.service.port}", "--pipeline")
         self.arrive(1)
+
+    def test_swaks_tls(self) -> None:
+        """swaks over STARTTLS, where it may and where it must."""
+        if subprocess.run([program("perl"), "-MNet::SSLeay", "-e", "1"], capture_output=True).returncode:
+            raise missing("libnet-ssleay-perl (as root, tests/peers/install fetches it)")
+        for level in ("may", "encrypt"):
+            running = service(
+                self, relayhost=self.sink.relayhost, smtpd_tls_security_level=level, smtpd_tls_cert_file="chain.pem"
+            )
+            (running.directory / "chain.pem").write_bytes(chain_of(ECDSA))
+            running.start()
+            self.swaks("--server", f"127.0.0.1:{running.port}", "--tls")
+            until(lambda running=running: bool(running.maillog(": removed")), running.log)
+        for content in self.sink.captured():
+            self.assertRegex(content.partition(b"\r\n\r\n")[0], rb"\(smtpreuse\) with ESMTPS id ")
 
     def test_swaks_unix_socket(self) -> None:
         """swaks over a UNIX socket, which the service names when it is ready."""

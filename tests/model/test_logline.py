@@ -140,6 +140,14 @@ class TLSTests(SynchronousTestCase):
             " TLS_AES_256_GCM_SHA384 (256/256 bits)",
         )
 
+    def test_established_from(self) -> None:
+        """A client's; it was asked for no certificate."""
+        self.assertEqual(
+            logline.established_from("unknown[192.0.2.1]", TLS),
+            "Anonymous TLS connection established from unknown[192.0.2.1]: TLSv1.3 with cipher"
+            f" {TLS.cipher} ({TLS.bits}/{TLS.bits} bits)",
+        )
+
     def test_reused(self) -> None:
         """Another transaction of a session."""
         self.assertEqual(

@@ -5,11 +5,19 @@ C{tests.cli.test_conf}.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpreuse.errors import BadValue, ConfigurationError
-from smtpreuse.roles.configuration import endpoint, startable_settings
+from smtpreuse.config.load import settings_of
+from smtpreuse.config.settings import Settings
+from smtpreuse.errors import BadValue, ConfigurationError, StartError
+from smtpreuse.roles import configuration
+from smtpreuse.roles.configuration import endpoint, identity_of, startable_settings
+from smtpreuse.tls.identity import Identity
+from tests.tls.identities import ECDSA, RSA, chain_of
+from tests.tls.identities import identity_of as identity_of_leaves
 
 
 class EndpointTests(SynchronousTestCase):
@@ -57,3 +65,58 @@ class StartableTests(SynchronousTestCase):
             startable_settings("/dev/null", overrides)
         names = [problem.split(": ")[1] for problem in caught.exception.problems]
         self.assertEqual(names, ["session_limit", "minimal_backoff_time", "smtp_tls_policy_maps", "listen"])
+
+    def test_keys(self) -> None:
+        """And that of the files of keys, where they are asked for; at a start they are not opened here."""
+        overrides = ["session_limit=x", "smtpd_tls_security_level=may", "smtpd_tls_cert_file=/nonexistent"]
+        for keys, expected in ((False, ["session_limit"]), (True, ["session_limit", "smtpd_tls_cert_file"])):
+            with self.assertRaises(ConfigurationError) as caught:
+                startable_settings("/dev/null", overrides, keys=keys)
+            self.assertEqual([problem.split(": ")[1] for problem in caught.exception.problems], expected)
+
+
+class IdentityTests(SynchronousTestCase):
+    """What clients are shown is read and tried, or the start ends with the file and its parameter."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute()
+
+    def settings(self, octets: bytes) -> Settings:
+        """With a file that has this in it."""
+        self.path.write_bytes(octets)
+        return settings_of(smtpd_tls_security_level="may", smtpd_tls_chain_files=str(self.path))
+
+    def test_none(self) -> None:
+        """Where TLS is not offered nothing is read."""
+        self.assertIsNone(identity_of(settings_of(smtpd_tls_cert_file="/nonexistent")))
+
+    def test_good(self) -> None:
+        """As it stands in the file."""
+        self.assertEqual(identity_of(self.settings(chain_of(RSA) + chain_of(ECDSA))), identity_of_leaves(RSA, ECDSA))
+
+    def test_bad(self) -> None:
+        """Where it was set, what is wrong, and what is allowed."""
+        error = self.assertRaises(StartError, identity_of, self.settings(b""))
+        self.assertEqual(
+            str(error),
+            f"command line: smtpd_tls_chain_files: neither a private key nor a certificate: {self.path} (allowed: a"
+            " file in PEM with keys, each followed by its certificate and those of its issuers; keys are not"
+            " encrypted)",
+        )
+
+    def test_unusable(self) -> None:
+        """What only OpenSSL refuses is found as well."""
+        settings = self.settings(chain_of(RSA))
+        self.patch(configuration, "Contexts", _Refusing)
+        error = self.assertRaises(StartError, identity_of, settings)
+        self.assertEqual(str(error), f"command line: smtpd_tls_chain_files: OpenSSL does not: {self.path}")
+
+
+class _Refusing:
+    """In the place of L{Contexts}."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+    def context(self, settings: object) -> None:
+        raise ValueError("OpenSSL does not")

@@ -10,8 +10,8 @@ from smtpreuse.tls.identity import Holds, Identity, IdentityFile, load_identity
 
 AUTHORITY = trustme.CA()
 ISSUER = AUTHORITY.create_child_ca()
-ECDSA = ISSUER.issue_cert("mx.example.com")
-RSA = ISSUER.issue_cert("mx.example.com", key_type=trustme.KeyType.RSA)
+ECDSA = ISSUER.issue_cert("mx.example.com", "127.0.0.1")
+RSA = ISSUER.issue_cert("mx.example.com", "127.0.0.1", key_type=trustme.KeyType.RSA)
 
 
 def key_of(leaf: trustme.LeafCert) -> bytes:

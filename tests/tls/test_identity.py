@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpreuse.config.load import settings_of
 from smtpreuse.errors import IdentityError
 from smtpreuse.tls.identity import (
     FILE_LIMIT,
@@ -27,6 +28,7 @@ from smtpreuse.tls.identity import (
     Holds,
     Identity,
     IdentityFile,
+    identity_files,
     load_identity,
     read_files,
 )
@@ -43,6 +45,37 @@ def encrypted(leaf: trustme.LeafCert, form: PrivateFormat) -> bytes:
     """Its key, with a password."""
     key = load_pem_private_key(key_of(leaf), None)
     return key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
+
+
+class IdentityFilesTests(SynchronousTestCase):
+    """Which files there are to be read is a question of configuration alone."""
+
+    def test_none(self) -> None:
+        """Where TLS is not offered none is, whatever else is set."""
+        self.assertEqual(identity_files(settings_of()), ())
+        self.assertEqual(identity_files(settings_of(smtpd_tls_cert_file="/nowhere", smtpd_tls_chain_files="/x")), ())
+
+    def test_chain_files(self) -> None:
+        """They go before the others, in their order."""
+        settings = settings_of(
+            smtpd_tls_security_level="may", smtpd_tls_chain_files="/a, /b", smtpd_tls_cert_file="/c",
+        )  # fmt: skip
+        name = "smtpd_tls_chain_files"
+        self.assertEqual(
+            identity_files(settings),
+            tuple(IdentityFile(parameter=name, path=path, holds=Holds.CHAINS) for path in ("/a", "/b")),
+        )
+
+    def test_pair(self) -> None:
+        """Without a file of its own the key is in that of the certificate, and so is what is wrong with it."""
+        for values, key, name in (
+            ({}, "/c", "cert"), ({"smtpd_tls_key_file": ""}, "/c", "cert"), ({"smtpd_tls_key_file": "/k"}, "/k", "key")
+        ):
+            settings = settings_of(smtpd_tls_security_level="encrypt", smtpd_tls_cert_file="/c", **values)
+            self.assertEqual(identity_files(settings), (
+                IdentityFile(parameter=f"smtpd_tls_{name}_file", path=key, holds=Holds.KEY),
+                IdentityFile(parameter="smtpd_tls_cert_file", path="/c", holds=Holds.CERTIFICATES),
+            ))  # fmt: skip
 
 
 class ReadFilesTests(SynchronousTestCase):
