@@ -24,6 +24,10 @@ class ConfigurationError(SmtpreuseError):
         self.problems = problems
 
 
+class ServiceEnding(SmtpreuseError):
+    """The service is about to end, and does nothing new."""
+
+
 class StartError(SmtpreuseError):
     """The service cannot start: what its configuration names is not to be had."""
 

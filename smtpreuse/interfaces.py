@@ -307,6 +307,26 @@ class IMailLog(Interface):
         """
 
 
+class IServiceControl(Interface):
+    """What the operator has the running service do."""
+
+    async def reload() -> list[str]:
+        """
+        Read the configuration again, and go by it.
+
+        @return: the parameters that have changed and take effect at the next start only.
+        @raise ConfigurationError: with all that is wrong with it; nothing has changed then.
+        @raise ServiceEnding: when the service is about to end; nothing has changed then.
+        """
+
+    def drain() -> float:
+        """
+        Take nothing more, let what is under way end, and end.
+
+        @return: for how many seconds at most transactions may go on.
+        """
+
+
 class IServiceView(Interface):
     """The running service, as its operator's tools see it."""
 

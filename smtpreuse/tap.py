@@ -4,6 +4,7 @@ C{twistd smtpreuse}: its options, and the service they make.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import ClassVar, TextIO
 
@@ -33,6 +34,8 @@ class Options(usage.Options):
         # No reactor is there yet; it would take a free number for its own.
         hold_standard_streams()
         super().__init__()  # type: ignore[no-untyped-call]  # not annotated in Twisted
+        # A service that reads its configuration again may have gone elsewhere by then (twistd --rundir).
+        self._current = os.getcwd()
         self.overrides: list[str] = []
         self.listen: list[str] = []
 
@@ -58,7 +61,7 @@ class Options(usage.Options):
         # Not before the options were read: with these comes most of the service.
         from smtpreuse.roles.configuration import startable_settings
 
-        return startable_settings(self["config"], overrides, keys=bool(self["check"]))
+        return startable_settings(self["config"], overrides, self._current, keys=bool(self["check"]))
 
 
 def makeService(options: Options) -> IService:
@@ -78,7 +81,7 @@ def makeService(options: Options) -> IService:
     # The parent is twistd's own options.
     twistd = options.parent or {"nodaemon": True, "uid": None, "gid": None}
     return DeliveryService(
-        settings, daemonized=not twistd["nodaemon"], tethered=bool(options["end-with-stdin"]),
+        settings, options.settings, daemonized=not twistd["nodaemon"], tethered=bool(options["end-with-stdin"]),
         owner=Owner.chosen(twistd["uid"], twistd["gid"]),
     )  # fmt: skip
 

@@ -80,6 +80,18 @@ class OptionsTests(TapCase):
         given = self.options("-o", "listen=tcp:2", *(word for text in both for word in ("--listen", text)))
         self.assertEqual(given.settings().listen, both)
 
+    def test_again(self) -> None:
+        """They may be asked for again, with what the file says then, also when the process has gone elsewhere."""
+        options = self.options("-o", "queue_directory=here")
+        first = options.settings()
+        self.write("soft_bounce = yes")
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.directory)
+        again = options.settings()
+        self.assertEqual((first.soft_bounce, again.soft_bounce), (False, True))
+        self.assertEqual(again.queue_directory, os.path.join(before, "here"))
+
     def test_usage(self) -> None:
         """What is no option is refused."""
         for arguments in (["--nonsense"], ["stray"], ["--listen"]):

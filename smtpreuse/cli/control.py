@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from smtpreuse.cli.options import settings_from
+from smtpreuse.cli.options import settings_from, socket_from
 from smtpreuse.control.objects import Changed, Refusal, parsed
 from smtpreuse.errors import SmtpreuseError
 
@@ -104,8 +104,12 @@ class ControlSocket:
         @raise ServiceUnreachable: when nobody answers.
         @raise ServiceRefused: when the service says no.
         """
+        return parsed(self.told(target, form), Changed)
+
+    def told(self, target: str, form: Sequence[tuple[str, str]] = ()) -> str:
+        """The same; what came of it as a line of JSON."""
         page, _ = self._ask("POST", target, urlencode(form))
-        return parsed(page[0], Changed)
+        return page[0]
 
     def _ask(self, method: str, target: str, form: str | None) -> tuple[list[str], str | None]:
         headers = {} if form is None else {"Content-Type": "application/x-www-form-urlencoded"}
@@ -126,16 +130,17 @@ class ControlSocket:
         return page, link[1] if link else None
 
 
-def asked(arguments: argparse.Namespace, ask: Callable[[ControlSocket], int]) -> int:
+def asked(arguments: argparse.Namespace, ask: Callable[[ControlSocket], int], *, strict: bool = True) -> int:
     """
     Ask the service that the configuration names.
 
     @param ask: is given its control socket, and returns the exit status.
+    @param strict: whether the configuration must be good all over, and not only where it names that socket.
     @return: the exit status; 69 when nobody answers, which is told on standard error.
     @raise ConfigurationError: when the configuration cannot be used.
     @raise ServiceRefused: when the service says no.
     """
-    service = ControlSocket(settings_from(arguments).control_socket)
+    service = ControlSocket(settings_from(arguments).control_socket if strict else socket_from(arguments))
     try:
         return ask(service)
     except ServiceUnreachable as error:

@@ -20,7 +20,9 @@ from smtpreuse.roles.descriptors import hold_standard_streams
 _MODULES = {
     "conf": "smtpreuse.cli.conf",
     "demo": "smtpreuse.cli.demo",
+    "drain": "smtpreuse.cli.service",
     "queue": "smtpreuse.cli.queue",
+    "reload": "smtpreuse.cli.service",
     "sessions": "smtpreuse.cli.status",
     "sink": "smtpreuse.cli.sink",
     "source": "smtpreuse.cli.source",

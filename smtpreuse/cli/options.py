@@ -8,7 +8,7 @@ import argparse
 import os
 
 from smtpreuse.config.kinds import LONGEST
-from smtpreuse.config.load import read_settings
+from smtpreuse.config.load import control_socket_of, read_settings
 from smtpreuse.config.settings import Settings
 
 
@@ -25,6 +25,11 @@ def common_options() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", action="store_true", help="write JSON, one object per line")
     return common
+
+
+def socket_from(arguments: argparse.Namespace) -> str:
+    """The control socket that the common options name, whatever else is wrong with the configuration."""
+    return control_socket_of(arguments.config, arguments.overrides)
 
 
 def check_given(arguments: argparse.Namespace) -> None:

@@ -33,6 +33,7 @@ def read_settings(
     environ: Mapping[str, str] = os.environ,
     *,
     checks: Sequence[Check] = (),
+    current: str | None = None,
 ) -> Settings:
     """
     Read the configuration.
@@ -40,19 +41,37 @@ def read_settings(
     @param path: a C{main.cf}; L{None} for C{$SMTPREUSE_CONFIG}, then C{/etc/smtpreuse/main.cf}, then defaults alone.
     @param overrides: C{name=value} each, which go before the file.
     @param checks: more to look at than a single parameter shows, by parts that this one does not know.
+    @param current: what paths given here are relative to; L{None} for the current directory.
     @raise ConfigurationError: with all errors at once.
     """
+    reading, file, problems = _read(path, overrides, environ, current or os.getcwd())
+    return _settled(reading, file, problems, checks)
+
+
+def control_socket_of(
+    path: str | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+) -> str:
+    """
+    Where a service is reached, whatever else is wrong with a configuration that it has yet to read; the arguments are
+    those of L{read_settings}. What cannot be read counts as not set.
+    """
+    reading, _, _ = _read(path, overrides, environ, os.getcwd())
+    return str(reading.values["control_socket"])
+
+
+def _read(
+    path: str | None, overrides: Sequence[str], environ: Mapping[str, str], current: str
+) -> tuple[Reading, str | None, list[str]]:
+    """What was understood, the file it is from, and what was wrong besides."""
     file = path or environ.get("SMTPREUSE_CONFIG") or (SYSTEM_FILE if os.path.exists(SYSTEM_FILE) else None)
-    assignments, problems = _read_file(file) if file else ([], [])
+    assignments, problems = _read_file(file, current) if file else ([], [])
     for override in overrides:
         try:
             assignments.append(parse_override(override))
         except BadValue as error:
             problems.append(f"{COMMAND_LINE}: {error}")
-    current = os.getcwd()
     directory = os.path.dirname(os.path.join(current, file)) if file else current
-    reading = read(assignments, directory=directory, current=current, system_name=_system_name)
-    return _settled(reading, file, problems, checks)
+    return read(assignments, directory=directory, current=current, system_name=_system_name), file, problems
 
 
 def settings_of(**values: str) -> Settings:
@@ -84,9 +103,9 @@ def _settled(reading: Reading, file: str | None, problems: list[str], checks: Se
     return settings
 
 
-def _read_file(path: str) -> tuple[list[Assignment], list[str]]:
+def _read_file(path: str, current: str) -> tuple[list[Assignment], list[str]]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(os.path.join(current, path), encoding="utf-8-sig") as file:
             return parse(file.read(), path)
     except OSError as error:
         return [], [f"{path}: cannot be read ({error.strerror})"]

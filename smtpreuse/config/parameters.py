@@ -21,6 +21,7 @@ class Parameter:
     @ivar meaning: one line.
     @ivar section: the heading it stands under in C{conf/main.cf}.
     @ivar computed: where the default comes from when it is found out at start; else empty.
+    @ivar at_start: whether a change takes effect at the next start only, and not at a reload.
     """
 
     section: str
@@ -29,6 +30,7 @@ class Parameter:
     default: str
     meaning: str
     computed: str = ""
+    at_start: bool = False
 
     @property
     def shown_default(self) -> str:
@@ -59,7 +61,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         _INTAKE, "listen", kinds.LISTEN, "tcp:2525:interface=127.0.0.1",
-        "Where to take mail: Twisted's server endpoints, separated by white space.",
+        "Where to take mail: Twisted's server endpoints, separated by white space.", at_start=True,
     ),
     Parameter(
         _INTAKE, "mynetworks", kinds.NETWORKS, "127.0.0.0/8 [::1]/128",
@@ -108,7 +110,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         _INTAKE, "smtpd_starttls_timeout", kinds.duration(), "300s", "How long a client's handshake may take."
     ),
     Parameter(
-        _QUEUE, "queue_directory", kinds.PATH, "/var/spool/smtpreuse", "Where the queue is; it serves one service."
+        _QUEUE, "queue_directory", kinds.PATH, "/var/spool/smtpreuse", "Where the queue is; it serves one service.",
+        at_start=True,
     ),
     Parameter(
         _QUEUE, "queue_minfree", kinds.size(), "0",
@@ -278,15 +281,15 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         _PROCESSES, "smtp_processes", kinds.processes(), "0",
-        "How many processes deliver; 0: the main process does.",
+        "How many processes deliver; 0: the main process does.", at_start=True,
     ),
     Parameter(
         _PROCESSES, "tlsproxy_processes", kinds.processes(), "0",
-        "How many processes hold TLS for the others, at least; 0: each process its own.",
+        "How many processes hold TLS for the others, at least; 0: each process its own.", at_start=True,
     ),
     Parameter(
         _PROCESSES, "scache_processes", kinds.choice("auto", "0", "1"), "0",
-        "Whether a process of its own keeps the sessions at rest; 0: each that delivers keeps its own.",
+        "Whether a process of its own keeps the sessions at rest; 0: each that delivers keeps its own.", at_start=True,
     ),
     Parameter(
         _PROCESSES, "tlsproxy_session_limit", kinds.number(1), "1000",
@@ -309,7 +312,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         _OPERATING, "control_socket", kinds.PATH, "$queue_directory/control",
-        "The UNIX socket that the smtpreuse command talks to; its path has at most 107 octets.",
+        "The UNIX socket that the smtpreuse command talks to; its path has at most 107 octets.", at_start=True,
     ),
     Parameter(
         _OPERATING, "shutdown_timeout", kinds.duration(zero=True), "30s",

@@ -65,7 +65,7 @@ _TEXT = """
     mail_release_date mail_spool_directory mail_version mailbox_command mailbox_command_maps mailbox_delivery_lock
     mailbox_size_limit mailbox_transport mailbox_transport_maps maillog_file_compressor maillog_file_prefixes
     maillog_file_rotate_suffix mailq_path manpage_directory maps_rbl_domains maps_rbl_reject_code masquerade_classes
-    masquerade_domains masquerade_exceptions master_service_disable max_idle max_use message_drop_headers
+    masquerade_domains masquerade_exceptions master_service_disable message_drop_headers
     message_reject_characters message_strip_characters meta_directory milter_command_timeout milter_connect_macros
     milter_connect_timeout milter_content_timeout milter_data_macros milter_default_action milter_end_of_data_macros
     milter_end_of_header_macros milter_header_checks milter_helo_macros milter_macro_daemon_name milter_macro_defaults

@@ -44,6 +44,9 @@ alone. `-o name=value` goes before all of them. Relative paths are relative to t
 with `-o`, to the current directory. `smtpreuse conf` shows what is in force and where it was set, `smtpreuse conf
 --check` all errors at once, each as `FILE:LINE: NAME: what is wrong: VALUE (allowed: ...)`.
 
+A service that runs reads them again at SIGHUP and at `smtpreuse reload`: the same file, with the same words of its
+command line before it. When anything is wrong nothing changes. What takes effect at the next start only says so below.
+
 ## Syntax
 
 That of Postfix's `main.cf`: `name = value`; lines that begin with `#` and empty lines are skipped; a line that begins
@@ -96,7 +99,7 @@ def _sections() -> Iterator[tuple[str, list[Parameter]]]:
 def _explained(parameter: Parameter) -> Iterator[str]:
     unit = f"Unit: {parameter.kind.unit}. " if parameter.kind.unit else ""
     default = parameter.shown_default or "(empty)"
-    for text in (parameter.meaning, f"{unit}Default: {default}. Allowed: {parameter.kind.allowed}."):
+    for text in (_told(parameter), f"{unit}Default: {default}. Allowed: {parameter.kind.allowed}."):
         yield from wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
     if parameter.name in _SHIPPED:
         yield from wrap(_WHY_SHIPPED[parameter.name], _WIDTH, initial_indent="# ", subsequent_indent="#   ")
@@ -105,9 +108,13 @@ def _explained(parameter: Parameter) -> Iterator[str]:
         yield f"#{parameter.name} = {parameter.default}".rstrip()
 
 
+def _told(parameter: Parameter) -> str:
+    return f"{parameter.meaning} Takes effect at the next start." if parameter.at_start else parameter.meaning
+
+
 def _row(parameter: Parameter) -> str:
     default = parameter.computed or (f"`{parameter.default}`" if parameter.default else "(empty)")
-    cells = (f"`{parameter.name}`", default, parameter.kind.unit, parameter.kind.allowed, parameter.meaning)
+    cells = (f"`{parameter.name}`", default, parameter.kind.unit, parameter.kind.allowed, _told(parameter))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

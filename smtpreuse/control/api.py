@@ -22,10 +22,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from smtpreuse.control import objects
-from smtpreuse.control.objects import Changed, Refusal, Resolver, Role, Status
+from smtpreuse.control.objects import Changed, Draining, NotReloaded, Refusal, Reloaded, Resolver, Role, Status
 from smtpreuse.control.usage import Usage, usage
-from smtpreuse.errors import SpoolError
-from smtpreuse.interfaces import IQueueDesk, IServiceView
+from smtpreuse.errors import ConfigurationError, ServiceEnding, SpoolError
+from smtpreuse.interfaces import IQueueDesk, IServiceControl, IServiceView
 
 _FORM = "application/x-www-form-urlencoded"
 # As many rows as are asked of the desk at once.
@@ -78,6 +78,7 @@ class Control:
         self,
         desk: IQueueDesk,
         view: IServiceView,
+        service: IServiceControl,
         clock: IReactorTime,
         version: str,
         measure: Callable[[], Usage] = usage,
@@ -90,6 +91,7 @@ class Control:
         """
         self._desk = desk
         self._view = view
+        self._service = service
         self._clock = clock
         self._version = version
         self._measure = measure
@@ -104,6 +106,8 @@ class Control:
             ("queue", "*", "delete"): {"POST": self._delete_one},
             ("sessions",): {"GET": self._sessions},
             ("status",): {"GET": self._status},
+            ("reload",): {"POST": self._reload},
+            ("drain",): {"POST": self._drain},
         }
 
     async def answer(self, method: str, path: Sequence[str], arguments: dict[str, list[str]]) -> Answer:
@@ -126,6 +130,8 @@ class Control:
             return await handler(Call(queue_id=queue_id, arguments=arguments))
         except BadArgumentError as error:
             return refusal(400, str(error))
+        except ServiceEnding as error:
+            return refusal(409, str(error))
         except SpoolError as error:
             return refusal(503, f"the queue cannot be used: {error}")
 
@@ -185,6 +191,17 @@ class Control:
         now = self._clock.seconds()
         return Answer(shown=tuple(objects.session(row, now) for row in await self._view.sessions()))
 
+    async def _reload(self, call: Call) -> Answer:
+        _no_arguments(call)
+        try:
+            return Answer(shown=(Reloaded(next_start=await self._service.reload()),))
+        except ConfigurationError as error:
+            return Answer(shown=(NotReloaded(problems=error.problems),))
+
+    async def _drain(self, call: Call) -> Answer:
+        _no_arguments(call)
+        return Answer(shown=(Draining(limit=self._service.drain()),))
+
     async def _status(self, call: Call) -> Answer:
         stored = await self._desk.counts()
         sessions = await self._view.sessions()
@@ -192,13 +209,9 @@ class Control:
         used = self._measure()
         pid = os.getpid()
         role = Role(
-            name="smtpreuse",
-            pid=pid,
-            age=objects.span(self._started, self._clock.seconds()),
-            sessions=len(sessions),
-            rss=used.rss,
-            cpu=round(used.cpu, 3),
-        )
+            name="smtpreuse", pid=pid, age=objects.span(self._started, self._clock.seconds()),
+            sessions=len(sessions), rss=used.rss, cpu=round(used.cpu, 3),
+        )  # fmt: skip
         status = Status(
             version=self._version,
             pid=pid,
@@ -218,6 +231,11 @@ class Control:
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Answer:
     """An answer that says why not."""
     return Answer(status=status, shown=(Refusal(error=text),), headers=headers or {})
+
+
+def _no_arguments(call: Call) -> None:
+    if call.arguments:
+        raise BadArgumentError(f"not an argument of this: {', '.join(sorted(call.arguments))} (allowed: none)")
 
 
 def _changed(changed: int, in_flight: int) -> Answer:
@@ -316,7 +334,8 @@ class _ControlSite(Site):
 
 
 def make_site(
-    desk: IQueueDesk, view: IServiceView, clock: IReactorTime, version: str, wall: Callable[[], float] = time.time
+    desk: IQueueDesk, view: IServiceView, service: IServiceControl, clock: IReactorTime, version: str,
+    wall: Callable[[], float] = time.time,
 ) -> Site:
     """
     What is to listen on the control socket.
@@ -324,7 +343,7 @@ def make_site(
     @param version: of this program, as C{status} tells it.
     @param wall: UNIX time by the clock on the wall, for people to read.
     """
-    resource = ControlResource(Control(desk, view, clock, version, wall=wall))
+    resource = ControlResource(Control(desk, view, service, clock, version, wall=wall))
     site = _ControlSite(resource, reactor=clock)  # type: ignore[no-untyped-call]  # twisted.web is not annotated here
     site.noisy = False
     return site

@@ -76,6 +76,46 @@ class Changed:
 
 
 @frozen(kw_only=True)
+class Reloaded:
+    """
+    @ivar next_start: the parameters that have changed and take effect at the next start only.
+    """
+
+    reloaded: bool = True
+    next_start: list[str]
+
+
+@frozen(kw_only=True)
+class NotReloaded:
+    """
+    @ivar problems: one line for each.
+    """
+
+    reloaded: bool = False
+    problems: list[str]
+
+
+@frozen(kw_only=True)
+class Draining:
+    """
+    @ivar limit: for how many seconds at most transactions may go on.
+    """
+
+    draining: bool = True
+    limit: float
+
+
+@frozen(kw_only=True)
+class Drained:
+    """
+    @ivar seconds: from the request until the service was gone.
+    """
+
+    drained: bool = True
+    seconds: float
+
+
+@frozen(kw_only=True)
 class SessionTLS:
     """What the handshake of a session showed."""
 

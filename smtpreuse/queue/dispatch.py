@@ -78,21 +78,32 @@ class Dispatcher:
 
     def adopt(self, rules: DispatchRules) -> None:
         """
-        Go by these rules from now on, and ask for all routes anew; what a lane has begun ends as it was begun.
+        Go by these rules from now on; what a lane has begun ends as it was begun. To be followed at once by L{reroute}
+        or L{rehop}.
         """
         self._every = rules.search_every
         self._stock.adopt(most=rules.active_limit, recipients=rules.recipient_limit)
         self._loader.adopt(every=rules.search_every, most=rules.recipient_limit)
         self._settling.adopt(rules.settling)
         self._traffic.adopt(rules.traffic)
+
+    def reroute(self) -> None:
+        """See L{Rerouting.reroute}."""
         self._rerouting.reroute()
-        self._crowds.tidy(self.sites)
-        self._traffic.try_all()
-        self._loader.feed()
+        self._renewed()
 
     async def rehop(self, change: Coroutine[Deferred[object], object, object]) -> None:
         """See L{Rerouting.rehop}."""
-        await self._rerouting.rehop(change)
+        try:
+            await self._rerouting.rehop(change)
+        finally:
+            self._renewed()
+
+    def _renewed(self) -> None:
+        """There may be more room than there was."""
+        self._crowds.tidy(self.sites)
+        self._traffic.try_all()
+        self._loader.feed()
 
     async def drain(self) -> None:
         """Begin nothing new, let what is under way end, record it all."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 from attrs import frozen
@@ -22,10 +24,12 @@ from smtpreuse.control.api import make_site
 from smtpreuse.control.maillog import MailLog
 from smtpreuse.dns.native import resolver_of
 from smtpreuse.intake.smtpd import SMTPDFactory
+from smtpreuse.interfaces import IResolver, IServiceControl
 from smtpreuse.ipc.agents import AgentPool
 from smtpreuse.model.queueid import QueueIds
 from smtpreuse.queue.contentcache import ContentCache
 from smtpreuse.queue.dispatch import Dispatcher
+from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
 from smtpreuse.roles.delivery import Delivery, several, single
 from smtpreuse.roles.layout import Layout
@@ -52,11 +56,16 @@ class House:
     @ivar supervisor: of the other processes, or L{None} where there are none.
     """
 
+    clock: IReactorTime
     maillog: MailLog
     spool: SQLiteSpool
     router: Router
+    resolver_of: Callable[[Settings], IResolver]
     agent: Agent | AgentPool
+    hosts: HostMemory | None
     cache: ConnectionCache | None
+    contents: ContentCache
+    returns: Returns
     dispatcher: Dispatcher
     smtpd: SMTPDFactory
     control: Site
@@ -64,10 +73,13 @@ class House:
     supervisor: Supervisor | None
 
 
-def assemble(settings: Settings, reactor: IServiceReactor, identity: Identity | None = None) -> House:
+def assemble(
+    settings: Settings, reactor: IServiceReactor, service: IServiceControl, identity: Identity | None = None
+) -> House:
     """
     Make all parts of the main process. Nothing runs yet, and nothing was opened but the operator's log.
 
+    @param service: does what the operator asks of the whole.
     @param identity: what clients are shown; without one they have no TLS.
     @raise OSError: when the operator's log cannot be opened.
     """
@@ -76,25 +88,28 @@ def assemble(settings: Settings, reactor: IServiceReactor, identity: Identity | 
         clock, settings.maillog_file, socket.gethostname().partition(".")[0], iso=settings.maillog_time == "iso"
     )
     pool = ThreadPool(0, 4, name="resolver")
-    router = Router(settings, resolver_of(settings, reactor, pool), Policies(settings), clock.seconds, random.Random())
+    resolver = partial(resolver_of, reactor=reactor, pool=pool)
+    router = Router(settings, resolver(settings), Policies(settings), clock.seconds, random.Random())
     spool = SQLiteSpool(
         settings.queue_directory, reactor, clock, queue_minfree=settings.queue_minfree,
         message_size_limit=settings.message_size_limit, reroute=router.hop, fingerprint=router.fingerprint,
     )  # fmt: skip
     delivery = _delivery(settings, reactor, maillog)
     ids = QueueIds(clock.seconds, os.getpid())
+    contents = ContentCache(settings.content_cache_size)
+    returns = Returns(spool, router, maillog, ids.next, settings.myhostname)
     dispatcher = Dispatcher(
         spool, router, delivery.agent, delivery.resting, maillog, clock, dispatch_rules(settings, profile_of(settings)),
-        contents=ContentCache(settings.content_cache_size),
-        returns=Returns(spool, router, maillog, ids.next, settings.myhostname), random=random.Random(),
+        contents=contents, returns=returns, random=random.Random(),
     )  # fmt: skip
     # Of intake: no other process has the key.
     proxy = TLSProxyService(reactor, Contexts(identity))
     smtpd = SMTPDFactory(settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble, proxy)
     view = ServiceView(dispatcher, delivery)
     return House(
-        maillog=maillog, spool=spool, router=router, agent=delivery.agent, cache=delivery.cache, dispatcher=dispatcher,
-        smtpd=smtpd, control=make_site(spool, view, clock, version("smtpreuse")), pool=pool,
+        clock=clock, maillog=maillog, spool=spool, router=router, resolver_of=resolver, agent=delivery.agent,
+        hosts=delivery.hosts, cache=delivery.cache, contents=contents, returns=returns, dispatcher=dispatcher,
+        smtpd=smtpd, control=make_site(spool, view, service, clock, version("smtpreuse")), pool=pool,
         supervisor=delivery.supervisor,
     )  # fmt: skip
 

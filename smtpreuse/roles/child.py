@@ -40,6 +40,7 @@ from smtpreuse.ipc.verbs import (
     HELLO,
     MEET,
     RETIRE,
+    RULES,
     SESSIONS,
     SESSIONS_PAGE,
     VERSION,
@@ -82,8 +83,8 @@ class Child:
         self._neighbours = Neighbours()
         self._agent: Agent | None = None
         self._cache: ConnectionCache | None = None
+        self._hosts: HostMemory | None = None
         self._bench: Workbench | None = None
-        self._recorder: FlightRecorder | None = None
 
     def begin(self) -> None:
         """Say hello to the main process."""
@@ -93,6 +94,7 @@ class Child:
         self._link.serve(SESSIONS, self._sessions)
         self._link.serve(MEET, self._meet)
         self._link.serve(END, self._end)
+        self._link.serve(RULES, self._adopt)
         Deferred.fromCoroutine(self._introduce()).addErrback(self._fault)
 
     async def _introduce(self) -> None:
@@ -128,7 +130,8 @@ class Child:
             cache = neighbours.cache = RemoteCache(reactor, reactor, neighbours.proxies)
         if rules.agent is not None:
             outbox = Outbox(reactor, self._link)
-            hosts = SharedHosts(HostMemory(reactor.seconds, rules.agent.host_pause), self._link)
+            self._hosts = HostMemory(reactor.seconds, rules.agent.host_pause)
+            hosts = SharedHosts(self._hosts, self._link)
             agent = self._agent = make_agent(rules.agent, reactor, cache, proxy, hosts, outbox)
             with Descriptor(RECORDER, NO_FAMILY) as memory:
                 recorder = FlightRecorder(memory)
@@ -136,6 +139,19 @@ class Child:
             self._link.serve(ABORT, lambda _: agent.abort())
             neighbours.retiring.append(agent.retiring)
         neighbours.met(MAIN, os.getppid(), self._link, holds_tls=True)
+
+    def _adopt(self, octets: bytes) -> None:
+        """Other rules hold from now on. What rests may be what would not be opened like this any more: it goes."""
+        rules = _bounded(decode(octets))
+        if self._agent is not None and rules.agent is not None:
+            self._agent.adopt(rules.agent)
+        if self._hosts is not None and rules.agent is not None:
+            self._hosts.adopt(rules.agent.host_pause)
+        if self._cache is not None and rules.cache is not None:
+            self._cache.adopt(rules.cache)
+            self._cache.close_all()
+        if self._neighbours.proxy_desk is not None:
+            self._neighbours.proxy_desk.limit = rules.tls
 
     def _meet(self, meeting: Meeting, descriptor: Descriptor) -> None:
         link = Link(self._reactor, f"{meeting.role} {meeting.number}")

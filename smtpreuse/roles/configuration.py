@@ -23,15 +23,18 @@ from smtpreuse.tls.policy import Policies
 _HIGHEST_PORT = 65535
 
 
-def startable_settings(path: str | None, overrides: Sequence[str], *, keys: bool = False) -> Settings:
+def startable_settings(
+    path: str | None, overrides: Sequence[str], current: str | None = None, *, keys: bool = False
+) -> Settings:
     """
     Settings that a service can be started with, as far as that shows before.
 
-    @param path: as in L{read_settings}.
+    @param path: as in L{read_settings}; C{current} likewise.
     @param keys: whether to look into the files of keys as well. At a start that is left to who needs them.
     @raise ConfigurationError: with all that is wrong with them.
     """
-    return read_settings(path, overrides, checks=(_policies, _endpoints, *((_keys,) if keys else ())))
+    checks = (_policies, _endpoints, *((_keys,) if keys else ()))
+    return read_settings(path, overrides, checks=checks, current=current)
 
 
 def identity_of(settings: Settings) -> Identity | None:

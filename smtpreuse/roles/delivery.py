@@ -39,6 +39,7 @@ class Delivery:
     @ivar resting: the sessions at rest, wherever they are.
     @ivar proxy: for TLS of the main process itself.
     @ivar cache: the sessions at rest in this process, or L{None}.
+    @ivar hosts: what the agent in this process remembers of endpoints, or L{None}.
     @ivar supervisor: of the other processes, or L{None}.
     """
 
@@ -46,6 +47,7 @@ class Delivery:
     resting: IResting
     proxy: ITLSProxy
     cache: ConnectionCache | None = None
+    hosts: HostMemory | None = None
     supervisor: Supervisor | None = None
 
     async def sessions(self) -> list[SessionRow]:
@@ -78,7 +80,17 @@ def single(rules: RoleRules, reactor: IServiceReactor, maillog: IMailLog) -> Del
     proxy = TLSProxyService(reactor, Contexts())
     hosts = HostMemory(reactor.seconds, rules.agent.host_pause)
     agent = make_agent(rules.agent, reactor, cache, proxy, hosts, maillog)
-    return Delivery(agent=agent, resting=cache, proxy=proxy, cache=cache)
+    return Delivery(agent=agent, resting=cache, proxy=proxy, cache=cache, hosts=hosts)
+
+
+def supervision(settings: Settings) -> SupervisionRules:
+    """What main.cf says of the other processes."""
+    layout = Layout.of(settings)
+    return SupervisionRules(
+        layout=layout, rules=lambda role: encode(role_rules(role, settings, layout)),
+        watchdog=settings.role_watchdog_timeout, proxy_life=settings.max_idle * settings.max_use,
+        proxy_idle=settings.max_idle, proxy_limit=settings.tlsproxy_session_limit,
+    )  # fmt: skip
 
 
 def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillog: IMailLog) -> Delivery:
@@ -93,6 +105,7 @@ def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillo
     counts = RestingCounts()
     pool = AgentPool(reactor)
     cache: ConnectionCache | None = None
+    hosts: HostMemory | None = None
     agent: Agent | AgentPool = pool
     resting: IResting = counts
     if not layout.smtp:
@@ -124,12 +137,7 @@ def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillo
         if remote is not None:
             pool.part(remote)
 
-    supervision = SupervisionRules(
-        layout=layout, rules=lambda role: encode(role_rules(role, settings, layout)),
-        watchdog=settings.role_watchdog_timeout, proxy_life=settings.max_idle * settings.max_use,
-        proxy_idle=settings.max_idle, proxy_limit=settings.tlsproxy_session_limit,
-    )  # fmt: skip
     return Delivery(
-        agent=agent, resting=resting, proxy=proxy, cache=cache,
-        supervisor=Supervisor(reactor, supervision, up=up, down=down),
+        agent=agent, resting=resting, proxy=proxy, cache=cache, hosts=hosts,
+        supervisor=Supervisor(reactor, supervision(settings), up=up, down=down),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
@@ -19,10 +19,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides
+from zope.interface import alsoProvides, implementer
 
 from smtpreuse.config.settings import Settings
-from smtpreuse.errors import SmtpreuseError, StartError
+from smtpreuse.errors import ConfigurationError, ServiceEnding, SmtpreuseError, StartError
+from smtpreuse.interfaces import IServiceControl
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.roles.assembly import House, assemble
 from smtpreuse.roles.clock import SteadyClock
@@ -33,6 +34,7 @@ from smtpreuse.roles.doors import Doors, place, stopped
 from smtpreuse.roles.notify import Notifier
 from smtpreuse.roles.owner import Owner
 from smtpreuse.roles.reactor import IServiceReactor
+from smtpreuse.roles.reload import Reloader
 from smtpreuse.roles.tether import Tether
 
 # How long outcomes may still take to get to the disk when the drain is over, in seconds: many commits, or none at all.
@@ -48,6 +50,7 @@ _FIRST_CHILDREN = 5.0
 _LAST_CHILDREN = 2.0
 
 
+@implementer(IServiceControl)
 class DeliveryService(Service):
     """
     The service as twistd runs it.
@@ -57,9 +60,11 @@ class DeliveryService(Service):
     log = Logger()
 
     def __init__(
-        self, settings: Settings, *, daemonized: bool = False, tethered: bool = False, owner: Owner | None = None
+        self, settings: Settings, read: Callable[[], Settings], *, daemonized: bool = False, tethered: bool = False,
+        owner: Owner | None = None,
     ) -> None:
         """
+        @param read: reads the settings again.
         @param daemonized: whether twistd puts us into the background, where standard error leads nowhere.
         @param tethered: whether to end when standard input does.
         @param owner: who we are to be after C{privilegedStartService}, when twistd makes us somebody else.
@@ -69,7 +74,9 @@ class DeliveryService(Service):
         self._tethered = tethered
         alsoProvides(global_reactor, IServiceReactor)
         self._reactor = IServiceReactor(global_reactor)
+        self._read = read
         self._house: House | None = None
+        self._reloader: Reloader | None = None
         self._owner = owner
         self._doors = Doors()
         self._bound: _Tried | None = None
@@ -95,9 +102,10 @@ class DeliveryService(Service):
         try:
             identity = identity_of(self._settings)
             with self._blamed("maillog_file"):
-                self._house = house = assemble(self._settings, self._reactor, identity)
+                self._house = house = assemble(self._settings, self._reactor, self, identity)
         except StartError as problem:
             self._refuse(problem)
+        self._reloader = Reloader(house, self._settings, self._read, self._reactor, lambda: self._house is None)
         house.pool.start()
         opening = self._try(self._open(house))
         # Not before the reactor has its own signal handlers: from "ready" on every signal is to mean what it should.
@@ -215,11 +223,38 @@ class DeliveryService(Service):
         atexit.register(_fail)
         self._terminated()
 
+    # IServiceControl
+
+    async def reload(self) -> list[str]:
+        """See L{IServiceControl}."""
+        assert self._reloader is not None, "nobody asks before the start"
+        if self._house is None:
+            # It refuses, and says so; the manager knows that we end.
+            return await self._reloader.reload()
+        with self._notifier.reloading():
+            return await self._reloader.reload()
+
+    def drain(self) -> float:
+        """See L{IServiceControl}."""
+        # Not at once: whoever asked is to hear of it first.
+        self._reactor.callLater(0, self._terminated)
+        return self._in_force.shutdown_timeout
+
+    @property
+    def _in_force(self) -> Settings:
+        return self._reloader.settings if self._reloader is not None else self._settings
+
     def _hung_up(self) -> None:
-        self.log.warn("SIGHUP: the configuration is not read again while the service runs; restart it")
+        Deferred.fromCoroutine(self._obey()).addErrback(
+            lambda failure: self.log.failure("reload failed", failure=failure)
+        )
+
+    async def _obey(self) -> None:
+        with suppress(ConfigurationError, ServiceEnding):  # they were logged
+            await self.reload()
 
     async def _close(self, house: House) -> None:
-        limit = self._settings.shutdown_timeout
+        limit = self._in_force.shutdown_timeout
         self._notifier.stopping(limit + _LAST_RECORDS + _CLOSING)
         await self._doors.close()
         delivered = self._in_time(house.dispatcher.drain(), limit, "not all transactions ended in time")
@@ -234,13 +269,14 @@ class DeliveryService(Service):
             house.cache.close_all()
         if house.supervisor is not None:
             await house.supervisor.stop(_LAST_CHILDREN)
-        if self._control is not None:
-            await stopped(self._control)
         house.router.close()
         await house.spool.close()
         house.pool.stop()
         house.maillog.close()
         self._notifier.close()
+        # The last of all: when it is gone nothing of the service is left, and another one may begin.
+        if self._control is not None:
+            await stopped(self._control)
 
     def _in_time(self, work: Coroutine[Deferred[None], object, None], limit: float, otherwise: str) -> Deferred[None]:
         done = Deferred.fromCoroutine(work).addTimeout(limit, self._reactor)

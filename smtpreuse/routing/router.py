@@ -69,25 +69,29 @@ class Router:
         self._ourselves = Ourselves(settings.myhostname, listens, local)
         self._seconds = seconds
         self._random = source
-        self._take(settings, resolver, policies)
+        self._resolver = resolver
+        self._take(settings, policies)
 
-    def _take(self, settings: Settings, resolver: IResolver, policies: Policies) -> None:
+    def _take(self, settings: Settings, policies: Policies) -> None:
         self._transport = Transport(settings)
-        self._candidates = Candidates(settings, resolver, self._ourselves, self._random, self._seconds)
+        self._candidates = Candidates(settings, self._resolver, self._ourselves, self._random, self._seconds)
         self._policies = policies
         self._fallback = settings.smtp_fallback_relay
         self._relayhost = settings.relayhost
         self._routes: Memory[Nexthop, Route] = Memory(self._seconds, _MOST_ROUTES)
         self.fingerprint = self._transport.fingerprint
 
-    def adopt(self, settings: Settings, resolver: IResolver, policies: Policies) -> None:
+    def adopt(self, settings: Settings, policies: Policies, resolver: IResolver | None = None) -> None:
         """
         Route by these from now on. No route that was made, or is being made, by others is given out any more: who waits
         for one gets one that is made by these.
+
+        @param resolver: L{None} for the one there is, with what it remembers.
         """
         before = self._routes
+        self._resolver = resolver or self._resolver
         self._ourselves.adopt(settings.myhostname)
-        self._take(settings, resolver, policies)
+        self._take(settings, policies)
         before.close()
 
     def hop(self, recipient: str) -> str:

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpreuse.cli.control import ControlSocket
 from smtpreuse.cli.options import common_options
 from smtpreuse.control.api import make_site
-from tests.control.wire import Desk, View, opener
+from tests.control.wire import Acts, Desk, View, opener
 
 
 @frozen
@@ -38,7 +38,8 @@ class AskingTestCase(SynchronousTestCase):
         self.clock.advance(1795299618.0)
         self.desk = Desk()
         self.view = View()
-        site = make_site(self.desk, self.view, self.clock, "9.8.7", self.clock.seconds)
+        self.acts = Acts()
+        site = make_site(self.desk, self.view, self.acts, self.clock, "9.8.7", self.clock.seconds)
         self.service = ControlSocket("control", opener(site))
         before = os.environ.get("TZ")
         self.addCleanup(self._zone, before)
@@ -54,7 +55,7 @@ class AskingTestCase(SynchronousTestCase):
     def run_words(self, module: object, *words: str) -> Ended:
         """Run C{smtpreuse WORD...}; the service is at hand, and what the configuration says is not looked at."""
 
-        def asked(arguments: argparse.Namespace, ask: Callable[[ControlSocket], int]) -> int:
+        def asked(arguments: argparse.Namespace, ask: Callable[[ControlSocket], int], *, strict: bool = True) -> int:
             return ask(self.service)
 
         self.patch(module, "asked", asked)

@@ -143,5 +143,13 @@ class AskedTests(SynchronousTestCase):
         self.assertRaises(ServiceRefused, asked, self.arguments("control_socket=/x"), ask)
 
     def test_bad_configuration(self) -> None:
-        """So is a configuration that cannot be used."""
-        self.assertRaises(ConfigurationError, asked, self.arguments("no_such_parameter=1"), lambda service: 0)
+        """So is a configuration that cannot be used; who only wants to know where the service is does not mind."""
+        arguments = self.arguments("no_such_parameter=1", "control_socket=/run/x/control")
+        self.assertRaises(ConfigurationError, asked, arguments, lambda service: 0)
+        paths: list[str] = []
+
+        def ask(service: ControlSocket) -> int:
+            paths.append(service._path)
+            return 5
+
+        self.assertEqual((asked(arguments, ask, strict=False), paths), (5, ["/run/x/control"]))

@@ -13,7 +13,7 @@ from attrs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpreuse.config import load as module
-from smtpreuse.config.load import default_settings, read_settings, settings_of
+from smtpreuse.config.load import control_socket_of, default_settings, read_settings, settings_of
 from smtpreuse.config.parameters import BY_NAME, PARAMETERS
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import ConfigurationError
@@ -367,3 +367,38 @@ class ReadTests(SynchronousTestCase):
             ],
         )
         self.assertRaises(ConfigurationError, read_settings, None, (), {}, checks=[check])
+
+    def test_elsewhere(self) -> None:
+        """
+        Names given with a current directory are relative to that, wherever the process has gone.
+        """
+        directory = Path(self.mktemp()).absolute()
+        (directory / "etc").mkdir(parents=True)
+        (directory / "etc" / "main.cf").write_text("queue_directory = spool\n")
+        settings = read_settings(
+            "etc/main.cf", ["control_socket=run/control"], environ={}, current=str(directory)
+        )
+        self.assertEqual(settings.queue_directory, str(directory / "etc" / "spool"))
+        self.assertEqual(settings.control_socket, str(directory / "run" / "control"))
+        self.assertEqual(settings.source("queue_directory"), "etc/main.cf:1")
+
+
+class ControlSocketTests(SynchronousTestCase):
+    """
+    Where a service is reached is found whatever else is wrong.
+    """
+
+    def test_bad(self) -> None:
+        """
+        With errors elsewhere in the file, and on the command line.
+        """
+        config = self.mktemp()
+        Path(config).write_text("no_such_parameter = 1\nqueue_directory = /var/q\nsoft_bounce = perhaps\n")
+        self.assertEqual(control_socket_of(config, ["="], environ={}), "/var/q/control")
+        self.assertEqual(control_socket_of(config, ["control_socket=/x"], environ={}), "/x")
+
+    def test_default(self) -> None:
+        """
+        What cannot be read is not set.
+        """
+        self.assertEqual(control_socket_of("/nonexistent/main.cf", environ={}), "/var/spool/smtpreuse/control")

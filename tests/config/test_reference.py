@@ -79,7 +79,8 @@ class ReferenceTests(SynchronousTestCase):
         for parameter in PARAMETERS:
             self.assertIn(parameter.name, set_or_not)
             self.assertIn(f"| `{parameter.name}` |", markdown)
-            self.assertIn(f"| {parameter.meaning} |", markdown)
+            later = " Takes effect at the next start." if parameter.at_start else ""
+            self.assertIn(f"| {parameter.meaning}{later} |", markdown)
             self.assertIn(parameter.meaning.split()[0], main_cf)
 
     def test_width(self) -> None:

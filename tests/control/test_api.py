@@ -20,9 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from smtpreuse.control.api import PAGE, make_site
-from smtpreuse.interfaces import IQueueDesk, IServiceView
+from smtpreuse.errors import ConfigurationError, ServiceEnding
+from smtpreuse.interfaces import IQueueDesk, IServiceControl, IServiceView
 from smtpreuse.model.queueview import Counters, QueueRow, SessionRow
-from tests.control.wire import Desk, View, row, spool_trouble
+from tests.control.wire import Acts, Desk, View, row, spool_trouble
 
 BUSY = SessionRow(
     site="example.com",
@@ -51,7 +52,10 @@ class ControlTestCase(SynchronousTestCase):
         self.ahead = 0.0
         self.desk = Desk()
         self.view = View()
-        self.site = make_site(self.desk, self.view, self.clock, "9.8.7", lambda: self.clock.seconds() + self.ahead)
+        self.acts = Acts()
+        self.site = make_site(
+            self.desk, self.view, self.acts, self.clock, "9.8.7", lambda: self.clock.seconds() + self.ahead
+        )
 
     def exchange(
         self, method: str, target: str, form: list[tuple[str, str]] | None = None
@@ -84,9 +88,10 @@ class SeamTests(SynchronousTestCase):
     """The fakes are what the seams say."""
 
     def test_interfaces(self) -> None:
-        """Both fakes implement their interface."""
+        """The fakes implement their interfaces."""
         self.assertTrue(verifyObject(IQueueDesk, Desk()))
         self.assertTrue(verifyObject(IServiceView, View()))
+        self.assertTrue(verifyObject(IServiceControl, Acts()))
 
 
 class QueueTests(ControlTestCase):
@@ -396,3 +401,39 @@ class SiteTests(ControlTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, seen.append)
         self.assertEqual(self.ask("GET", "/status")[0], 200)
         self.assertEqual(seen, [])
+
+
+class ServiceTests(ControlTestCase):
+    """C{/reload} and C{/drain} have the service do it, and say what comes of it."""
+
+    def test_reload(self) -> None:
+        """What waits for the next start is named."""
+        self.assertEqual(self.ask("POST", "/reload"), (200, [{"reloaded": True, "next_start": []}]))
+        self.acts.waiting = ["listen", "queue_directory"]
+        _, _, body = self.exchange("POST", "/reload")
+        self.assertEqual(body, '{"reloaded":true,"next_start":["listen","queue_directory"]}\n')
+        self.assertEqual(self.acts.reloads, 2)
+
+    def test_bad(self) -> None:
+        """Every problem is named."""
+        self.acts.broken = ConfigurationError(["main.cf:1: one", "main.cf:2: two"])
+        _, _, body = self.exchange("POST", "/reload")
+        self.assertEqual(body, '{"reloaded":false,"problems":["main.cf:1: one","main.cf:2: two"]}\n')
+
+    def test_at_the_end(self) -> None:
+        """A service that is about to end refuses."""
+        self.acts.broken = ServiceEnding("the service is about to end")
+        self.assertEqual(self.ask("POST", "/reload"), (409, [{"error": "the service is about to end"}]))
+
+    def test_drain(self) -> None:
+        """For how long it may take is said."""
+        self.assertEqual(self.ask("POST", "/drain"), (200, [{"draining": True, "limit": 30.0}]))
+        self.assertEqual(self.acts.drains, 1)
+
+    def test_not_asked_for(self) -> None:
+        """Looking does nothing, and arguments mean nothing here: whatever was meant is not done."""
+        for path in ("/reload", "/drain"):
+            self.assertEqual(self.ask("GET", path)[0], 405)
+            status, (refused,) = self.ask("POST", path, [("in", "1h"), ("at", "2")])
+            self.assertEqual((status, refused["error"]), (400, "not an argument of this: at, in (allowed: none)"))
+        self.assertEqual((self.acts.reloads, self.acts.drains), (0, 0))

@@ -15,7 +15,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from smtpreuse.errors import SpoolError
-from smtpreuse.interfaces import IQueueDesk, IServiceView
+from smtpreuse.interfaces import IQueueDesk, IServiceControl, IServiceView
 from smtpreuse.model.queueview import Counters, QueuePage, QueueRecipient, QueueRow, SessionRow
 
 
@@ -118,6 +118,27 @@ class View:
 
     def flushed(self) -> None:
         self.told.append(["flushed"])
+
+
+@implementer(IServiceControl)
+@define
+class Acts:
+    """What a service is told to do; C{broken} makes a reload fail, C{waiting} is what it leaves to the next start."""
+
+    waiting: list[str] = field(factory=list)
+    broken: Exception | None = None
+    reloads: int = 0
+    drains: int = 0
+
+    async def reload(self) -> list[str]:
+        self.reloads += 1
+        if self.broken is not None:
+            raise self.broken
+        return self.waiting
+
+    def drain(self) -> float:
+        self.drains += 1
+        return 30.0
 
 
 class _Wire(socket.socket):

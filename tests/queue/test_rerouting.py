@@ -38,6 +38,11 @@ class RerouteCase(SynchronousTestCase):
         for name in names:
             self.world.accept(message(name))
 
+    def adopt(self, rules: DispatchRules) -> None:
+        """These rules hold, and what routes are made by is another."""
+        self.dispatcher.adopt(rules)
+        self.dispatcher.reroute()
+
     def end(self, ending: Ending = Ending.DELIVERED, status: str = "2.0.0", **values: object) -> None:
         """The oldest request in flight ends like this."""
         lane, now = self.agent.first(), self.world.clock.seconds()
@@ -60,7 +65,7 @@ class AdoptTests(RerouteCase):
         """What waits goes by the new route, in its order; what is in flight ends by the old one."""
         self.accept("Q1", "Q2", "Q3")
         self.world.router.routes["example.com"] = (candidate("new.example.com", "192.0.2.7"),)
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.assertEqual(self.carried(), [("Q1", "mx.example.com")])
         self.end()
         self.assertEqual(self.carried()[1:], [("Q2", "new.example.com")])
@@ -74,14 +79,14 @@ class AdoptTests(RerouteCase):
         """The new route may lead to another site, with limits of its own."""
         self.accept("Q1", "Q2")
         self.world.router.sites["example.com"] = "provider"
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.assertEqual(self.flying(), ["Q1", "Q2"])
 
     def test_stronger_policy(self) -> None:
         """A session that proves too little for the new policy is told QUIT, and another one opened."""
         self.accept("Q1", "Q2")
         self.world.router.routes["example.com"] = (STRONG,)
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.end()
         self.assertEqual([(turn.then, turn.more) for turn in self.agent.over], [(Then.QUIT, True)])
         self.assertEqual(self.flying(), ["Q2"])
@@ -90,14 +95,14 @@ class AdoptTests(RerouteCase):
         """A session that was opened under another name likewise."""
         self.accept("Q1", "Q2")
         site = evolve(NARROW.site, profile=evolve(PROFILE, helo="other.example.com"))
-        self.dispatcher.adopt(evolve(NARROW, site=site))
+        self.adopt(evolve(NARROW, site=site))
         self.end()
         self.assertEqual([(turn.then, turn.more) for turn in self.agent.over], [(Then.QUIT, True)])
 
     def test_in_doubt(self) -> None:
         """With nothing due nobody knows whether a session would be opened like this: it does not rest."""
         self.accept("Q1")
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.accept("Q2")
         self.end()
         self.end()
@@ -106,7 +111,7 @@ class AdoptTests(RerouteCase):
         self.world.clock.advance(LINGER)
         self.assertEqual([turn.then for turn in self.agent.over], [Then.SAVE])
         self.accept("Q3")
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.end()
         self.world.clock.advance(1.0)
         self.assertEqual([turn.then for turn in self.agent.over][1:], [Then.QUIT])
@@ -116,7 +121,7 @@ class AdoptTests(RerouteCase):
         self.accept("Q1")
         self.end()
         self.assertEqual(self.agent.over, [])
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.assertEqual([turn.then for turn in self.agent.over], [Then.QUIT])
 
     def test_not_begun(self) -> None:
@@ -125,7 +130,7 @@ class AdoptTests(RerouteCase):
         (lane,) = self.agent.held
         self.assertFalse(lane.held)
         self.world.router.routes["example.com"] = (STRONG,)
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.assertTrue(lane.held)
         self.end(Ending.UNTOUCHED, uses=0, endpoint=None)
         self.assertEqual([each.route.candidates for each in self.agent.carried][1:], [(STRONG,)])
@@ -144,7 +149,7 @@ class AdoptTests(RerouteCase):
         self.world.contents.adopt(0)
         self.accept("Q1")
         self.world.router.routes["example.com"] = (STRONG,)
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         gate.callback(None)
         self.assertEqual([each.route.candidates for each in self.agent.carried], [(STRONG,)])
 
@@ -152,9 +157,9 @@ class AdoptTests(RerouteCase):
         """A wider window lets more go at once; a narrower one ends lanes after what they carry."""
         self.accept("Q1", "Q2", "Q3", "Q4")
         self.world.clock.advance(1.0)
-        self.dispatcher.adopt(evolve(NARROW, site=evolve(NARROW.site, initial=3, limit=20)))
+        self.adopt(evolve(NARROW, site=evolve(NARROW.site, initial=3, limit=20)))
         self.assertEqual(self.flying(), ["Q1", "Q2", "Q3"])
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.end()
         self.assertEqual(self.flying(), ["Q2", "Q3"])
         self.end()
@@ -166,7 +171,7 @@ class AdoptTests(RerouteCase):
         """So does a lower limit for all sites."""
         for number in range(3):
             self.world.accept(message(f"Q{number}", hop=f"smtp:{number}.test"))
-        self.dispatcher.adopt(evolve(NARROW, lane_limit=2))
+        self.adopt(evolve(NARROW, lane_limit=2))
         self.accept("Q3")
         self.end()
         self.assertEqual(self.flying(), ["Q1", "Q2"])
@@ -175,20 +180,20 @@ class AdoptTests(RerouteCase):
 
     def test_rate(self) -> None:
         """A pause between transactions begins, and ends, at once."""
-        self.dispatcher.adopt(evolve(NARROW, site=evolve(NARROW.site, rate_delay=60.0)))
+        self.adopt(evolve(NARROW, site=evolve(NARROW.site, rate_delay=60.0)))
         self.accept("Q1", "Q2")
         self.end()
         self.assertEqual(self.flying(), [])
         self.world.clock.advance(30.0)
         self.assertEqual(self.flying(), [])
-        self.dispatcher.adopt(NARROW)
+        self.adopt(NARROW)
         self.assertEqual(self.flying(), ["Q2"])
 
     def test_retries(self) -> None:
         """When what fails is tried again."""
         self.accept("Q1")
         retry = evolve(NARROW.retry, minimal_backoff=10.0, maximal_backoff=10.0)
-        self.dispatcher.adopt(evolve(NARROW, retry=retry))
+        self.adopt(evolve(NARROW, retry=retry))
         self.end(Ending.REFUSED, "4.2.0")
         self.world.turn()
         ((record,),) = self.world.spool.records
@@ -329,4 +334,5 @@ class FollowTests(SynchronousTestCase):
         session = Carrier(key=PROFILE.key(candidate()), facts=facts(uses=20))
         world.router.routes["example.com"] = (candidate("mx.example.com", level=Level.ENCRYPT),)
         world.dispatcher.adopt(NARROW)
+        world.dispatcher.reroute()
         self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(worker.lane.follow(session))))

@@ -38,6 +38,7 @@ from smtpreuse.roles.rules import (
 )
 from smtpreuse.scache.rules import CacheRules
 from smtpreuse.smtp.client import Verb
+from tests.control.wire import Acts
 from tests.peers import missing
 
 PROFILE = Profile(helo="client.example.com")
@@ -141,7 +142,7 @@ class AssembleTests(SynchronousTestCase):
             queue_directory=str(self.directory / "spool"), maillog_file=str(self.directory / log),
             control_socket="/nonexistent/control",
         )  # fmt: skip
-        return assemble(settings, IServiceReactor(reactor))
+        return assemble(settings, IServiceReactor(reactor), Acts())
 
     def test_nothing_runs(self) -> None:
         """No thread, no timer, no descriptor in the reactor; of files only the operator's log."""

@@ -104,7 +104,7 @@ class RouterTests(_Routed):
     def adopt(self, **values: str) -> None:
         """These settings are in force from now on."""
         settings = settings_of(**values)
-        self.router.adopt(settings, self.dns, Policies(settings))
+        self.router.adopt(settings, Policies(settings))
 
     def test_adopt(self) -> None:
         """Other settings: hops, policies, relays; no route is remembered from before."""
@@ -129,7 +129,7 @@ class RouterTests(_Routed):
         other.domains["example.com"] = [(10, "b.test")]
         other.hosts["b.test"] = ["192.0.2.2"]
         settings = settings_of()
-        self.router.adopt(settings, other, Policies(settings))
+        self.router.adopt(settings, Policies(settings), other)
         self.assertEqual([one.host for one in self.route().candidates], ["b.test"])
 
     def test_adopt_in_flight(self) -> None:

@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from smtpreuse.cli.main import main
 from smtpreuse.control.api import make_site
-from tests.control.wire import Desk, View, row
+from tests.control.wire import Acts, Desk, View, row
 
 
 class ControlSocketTests(TestCase):
@@ -33,7 +33,7 @@ class ControlSocketTests(TestCase):
             file.write("queue_directory = .\n")
         self.desk = Desk(rows=[row(f"4A{number:04d}") for number in range(2500)])
         port = reactor.listenUNIX(
-            os.path.join(self.directory, "control"), make_site(self.desk, View(), reactor, "9.8.7"), mode=0o660
+            os.path.join(self.directory, "control"), make_site(self.desk, View(), Acts(), reactor, "9.8.7"), mode=0o660
         )
         self.addCleanup(lambda: maybeDeferred(port.stopListening))
 
