@@ -213,6 +213,13 @@ class ReloaderTests(TestCase):
             "sessions at rest ended, as they would not be opened like this any more: 1", self.logged()
         )
 
+    async def test_routes(self) -> None:
+        """No route that the queue remembers is good any more, whatever it was that changed."""
+        hop = self.house.dispatcher.hop("smtp:[192.0.2.9]")
+        hop.route = await self.house.router.route(Nexthop.parse("[192.0.2.9]"))
+        await self.reload(smtp_mail_timeout="7s")
+        self.assertLess(hop.route.good_until, 0.0)
+
     async def test_hops(self) -> None:
         """What waits in the queue has its new hop when it is over."""
         spool = self.house.spool

@@ -16,6 +16,7 @@ from smtpreuse.errors import DeliveryProblem, DNSError, PolicyError
 from smtpreuse.interfaces import IRouter
 from smtpreuse.model.nexthop import Endpoint, Nexthop
 from smtpreuse.model.policy import Level
+from smtpreuse.model.records import MXAnswer, MXRecord
 from smtpreuse.model.route import Route
 from smtpreuse.routing.router import Router
 from smtpreuse.tls.policy import Policies
@@ -148,6 +149,25 @@ class RouterTests(_Routed):
             else:
                 gate.errback(error)
             self.assertIs(self.route().candidates[0].policy.level, Level.ENCRYPT)
+
+    def test_adopt_in_flight_all_the_same(self) -> None:
+        """Nor one that comes although it was given up."""
+
+        class Stubborn(FakeResolver):
+            async def mx(self, domain: str) -> MXAnswer:
+                try:
+                    return await super().mx(domain)
+                except CancelledError:
+                    return MXAnswer(records=(MXRecord(10, "a.test"),), good_until=1000.0)
+
+        stubborn = Stubborn()
+        stubborn.domains, stubborn.hosts, stubborn.gate = self.dns.domains, self.dns.hosts, Deferred()
+        settings = settings_of()
+        self.router.adopt(settings, Policies(settings), stubborn)
+        waiting = self.asked("example.com")
+        settings = settings_of(smtp_tls_security_level="encrypt")
+        self.router.adopt(settings, Policies(settings), self.dns)
+        self.assertIs(self.successResultOf(waiting).candidates[0].policy.level, Level.ENCRYPT)
 
     def test_adopt_name(self) -> None:
         """It knows itself by its new name, and where it listens."""
