@@ -144,7 +144,8 @@ class Agent:
             lane.report(self._not_sent(request, started, fault))
             return None
         self._busy[lane] = session
-        if lane.held or not self._finder.fits(session, request):
+        # A session that was opened for this very request carries it: what does not fit its server is told by that.
+        if lane.held or (session.uses and not self._finder.fits(session, request)):
             lane.report(untouched(request, self._clock.seconds()))
             return session
         begun: _Begun | None = self._begin(lane, session, request, started)

@@ -159,6 +159,15 @@ class LaneTests(AgentCase):
         endings = [(each.ticket, each.outcomes[0].ending, each.uses) for each in lane.reports]
         self.assertEqual(endings, [(1, Ending.DELIVERED, 1), (2, Ending.UNTOUCHED, 0), (3, Ending.DELIVERED, 2)])
 
+    def test_opened_for_it(self) -> None:
+        """A session that was opened for a request carries it, whatever its server offers: that refuses it itself."""
+        end = self.session()
+        self.finder.unfit = {1}
+        lane = FakeLane(request(ticket=1))
+        self.agent().work(lane)
+        self.deliver(end)
+        self.assertEqual([(each.ticket, each.uses) for each in lane.reports], [(1, 1)])
+
     def test_report(self) -> None:
         """The report says where, when and how."""
         self.finder.gate = Deferred()
