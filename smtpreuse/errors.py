@@ -136,6 +136,10 @@ class LinkError(SmtpreuseError):
     """A process of ours cannot be asked, or what it says is not what was agreed on."""
 
 
+class LinkBroken(LinkError):
+    """A process of ours does not keep to what was agreed: nothing it says is believed any more."""
+
+
 class LinkRefused(LinkError):
     """A process of ours was asked, and says no."""
 

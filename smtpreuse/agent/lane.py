@@ -26,6 +26,7 @@ from smtpreuse.interfaces import IConnectionCache, IDeliveryAgent, ILane, IMailL
 from smtpreuse.model.delivery import Blame, DeliveryReport, DeliveryRequest, Ending, Outcome, Then, untouched
 from smtpreuse.model.logline import established, reused
 from smtpreuse.model.message import Body
+from smtpreuse.model.reuse import Carrier
 from smtpreuse.model.route import Site
 from smtpreuse.tls.verify import verify
 
@@ -88,6 +89,13 @@ class Agent:
             else:
                 yield lane, state, None
 
+    def fits(self, carrier: Carrier, request: DeliveryRequest) -> bool:
+        """
+        Whether a lane's session may carry this request now. Asked where they were chosen for each other a while ago: a
+        lane of the queue in this process chooses at the moment.
+        """
+        return self._finder.fits(carrier, request)
+
     def retiring(self, process: int) -> None:
         """A process ends: sessions that lead through it take no further message."""
         for state in self._busy.values():
@@ -144,8 +152,7 @@ class Agent:
             lane.report(self._not_sent(request, started, fault))
             return None
         self._busy[lane] = session
-        # A session that was opened for this very request carries it: what does not fit its server is told by that.
-        if lane.held or (session.uses and not self._finder.fits(session, request)):
+        if lane.held:
             lane.report(untouched(request, self._clock.seconds()))
             return session
         begun: _Begun | None = self._begin(lane, session, request, started)
@@ -177,9 +184,6 @@ class Agent:
         async def following() -> Transaction | None:
             request = await lane.follow(session.carrier)
             if request is None:
-                return None
-            if not self._finder.fits(session, request):
-                lane.report(untouched(request, self._clock.seconds()))
                 return None
             followers.append(self._begin(lane, session, request, self._clock.seconds()))
             return followers[0].transaction

@@ -16,9 +16,9 @@ from smtpreuse.agent.session import Limits, OpenSession, Session
 from smtpreuse.interfaces import IConnectionCache, IHostMemory, ILane, IMailLog, IStreamEnd
 from smtpreuse.model.delivery import Blame, DeliveryRequest
 from smtpreuse.model.nexthop import Candidate
-from smtpreuse.model.reuse import Profile, ReuseKey, SessionFacts
+from smtpreuse.model.reuse import Carrier, Profile, ReuseKey, SessionFacts
 from smtpreuse.smtp.client import Client
-from smtpreuse.tls.carry import may_carry
+from smtpreuse.tls.carry import serves
 
 
 @frozen(kw_only=True)
@@ -69,16 +69,10 @@ class Finder:
                 return found
         return await self._new(lane, request, candidates)
 
-    def fits(self, session: OpenSession, request: DeliveryRequest) -> bool:
-        """Whether a session may carry this request now; whoever gave them to each other may have looked a while ago."""
-        endpoint = session.key.endpoint
-        candidate = request.route.candidate(endpoint)
-        if candidate is None or endpoint in request.tried or (request.fresh and session.uses):
-            return False
-        needs = self._rules.profile.needs(candidate, request.size)
-        return bool(may_carry(
-            session.key, session.facts, needs, self._clock.seconds(), most_uses=self._rules.most_uses
-        ))  # fmt: skip
+    def fits(self, carrier: Carrier, request: DeliveryRequest) -> bool:
+        """Whether a lane's session may carry this request now."""
+        rules = self._rules
+        return serves(carrier, request, rules.profile, self._clock.seconds(), most_uses=rules.most_uses)
 
     async def _resting(self, request: DeliveryRequest, candidates: list[Candidate]) -> OpenSession | None:
         needs = [self._rules.profile.needs(candidate, request.size) for candidate in candidates]

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from smtpreuse.errors import LinkError
+from smtpreuse.errors import LinkBroken, LinkError
 from smtpreuse.interfaces import IDeliveryAgent, ILane, IMailLog
 from smtpreuse.ipc.batch import Batch, written
 from smtpreuse.ipc.descriptor import Descriptor
@@ -49,10 +49,12 @@ class _Lane:
     """
     @ivar given: by ticket, what it has not reported.
     @ivar carrier: its session, as it was when the lane asked last.
+    @ivar held: what its agent was told last of whether anything may begin.
     """
 
     lane: ILane
     carrier: Carrier | None = None
+    held: bool = False
     given: dict[int, DeliveryRequest] = field(factory=dict)
 
 
@@ -80,7 +82,6 @@ class RemoteAgent:
         self._clock = clock
         self._numbers = count(NO_LANE + 1)
         self._lanes: dict[int, _Lane] = {}
-        self._held = False
         self._gossip = gossip
         self._giving: list[Batch] = []
         link.serve(NEWS, self._news)
@@ -106,11 +107,13 @@ class RemoteAgent:
         self._link.tell(ABORT, None)
 
     def look(self) -> None:
-        """See whether work is held up, and pass it on."""
-        held = any(each.lane.held for each in self._lanes.values())
-        if held is not self._held:
-            self._held = held
-            self._link.tell(HOLD, held)
+        """See which lanes are held up, and pass on what has changed; behind what they were given before."""
+        self._given()
+        changed = {number: not each.held for number, each in self._lanes.items() if each.lane.held is not each.held}
+        for number, held in changed.items():
+            self._lanes[number].held = held
+        if changed:
+            self._link.tell(HOLD, changed)
 
     def ended(self) -> None:
         """Its process is gone, or its link."""
@@ -131,12 +134,12 @@ class RemoteAgent:
     def _next(self, wanted: Wanted) -> None:
         each = self._lanes.get(wanted.lane)
         if each is None:
-            raise LinkError(f"there is no lane {wanted.lane}")
+            raise LinkBroken(f"asks for lane {wanted.lane}, which is none")
         carrier = wanted.carrier or each.carrier
         if not wanted.uses:
             each.carrier = wanted.carrier
         elif carrier is None:
-            raise LinkError(f"lane {wanted.lane} has no session that was used")
+            raise LinkBroken(f"asks for lane {wanted.lane} with a session that was never shown")
         else:
             each.carrier = Carrier(key=carrier.key, facts=evolve(carrier.facts, uses=wanted.uses))
         Deferred.fromCoroutine(self._answer(wanted.lane, each)).addErrback(
@@ -149,9 +152,9 @@ class RemoteAgent:
             # It is over, and what it was given went back with that.
             return
         each.given.update((request.ticket, request) for request in turn.requests)
-        parts = list(_parts(turn))
-        for part in parts:
-            batch = Batch(lane=number, turn=part, keep=each.lane.keep, held=each.lane.held)
+        each.held = each.lane.held
+        for part in _parts(turn):
+            batch = Batch(lane=number, turn=part, keep=each.lane.keep, held=each.held)
             if part.requests and isinstance(part.requests[0].content, FileContent):
                 await self._give_file(each, batch, part.requests[0], part.requests[0].content)
             else:
@@ -189,15 +192,23 @@ class RemoteAgent:
             lane = self._lanes.get(each.lane)
             if lane is None:
                 continue
-            report = each.report
-            if report is not None and lane.given.pop(report.ticket, None) is not None:
-                lane.lane.report(report)
+            if each.report is not None:
+                self._reported(lane, each.report)
             if each.over is not None:
                 del self._lanes[each.lane]
                 lane.lane.over(each.over)
         for wanted in news.wanted:
             self._next(wanted)
-        self.look()
+
+    def _reported(self, lane: _Lane, report: DeliveryReport) -> None:
+        """Every recipient is to have its outcome: one that had none would be forgotten until the next start."""
+        request = lane.given.pop(report.ticket, None)
+        if request is None:
+            raise LinkBroken(f"reports request {report.ticket}, which it does not have")
+        if tuple(outcome.recipient for outcome in report.outcomes) != request.recipients:
+            lane.lane.report(_unknown(request, self._clock.seconds()))
+            raise LinkBroken(f"reports other recipients of {request.queue_id} than it was given")
+        lane.lane.report(report)
 
 
 def _parts(turn: Turn) -> Iterable[Turn]:
@@ -283,5 +294,9 @@ class AgentPool:
         self._looking = any(self._agents)
         if self._looking:
             self._clock.callLater(_LOOK, self._look)
+        self.look()
+
+    def look(self) -> None:
+        """Pass on to the agents what holds their lanes up."""
         for agent in self._agents:
             agent.look()

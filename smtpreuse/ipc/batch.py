@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from attrs import frozen
 
-from smtpreuse.errors import LinkError
+from smtpreuse.errors import LinkBroken
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.delivery import DeliveryRequest, Then, Turn
 from smtpreuse.model.message import Body, Recipient
@@ -113,7 +113,7 @@ def read(octets: bytes, file: str | None = None) -> list[Batch]:
     The batches in these octets.
 
     @param file: where the content is that is not among them.
-    @raise LinkError: when they are none.
+    @raise LinkBroken: when they are none.
     """
     batches: list[Batch] = []
     begin = 0
@@ -121,7 +121,7 @@ def read(octets: bytes, file: str | None = None) -> list[Batch]:
         batch, begin = _read(octets, begin, file)
         batches.append(batch)
     if begin != len(octets):
-        raise LinkError(f"batches of {begin} octets came with {len(octets)}")
+        raise LinkBroken(f"batches of {begin} octets came with {len(octets)}")
     return batches
 
 
@@ -138,7 +138,7 @@ def _read(octets: bytes, begin: int, file: str | None) -> tuple[Batch, int]:
             content, begin = _content(octets, begin, envelope, file)
             requests.append(_request(envelope, content, head.routes))
     except (msgspec.MsgspecError, IndexError) as error:
-        raise LinkError(f"a batch came that is none: {error}") from error
+        raise LinkBroken(f"a batch came that is none: {error}") from error
     turn = Turn(requests=tuple(requests), then=head.then, more=head.more, follow_after=head.follow_after)
     return Batch(lane=head.lane, turn=turn, keep=head.keep, held=head.held), begin
 

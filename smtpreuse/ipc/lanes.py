@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -31,18 +32,19 @@ class Workbench:
     """
     All lanes that this process was given.
 
-    @ivar held: whether nothing may begin now.
+    @ivar fits: whether a lane's session may carry a request now.
     """
 
     log = Logger()
 
     def __init__(
-        self, link: Link, agent: IDeliveryAgent, outbox: Outbox, recorder: FlightRecorder, clock: IReactorTime
-    ) -> None:
+        self, link: Link, agent: IDeliveryAgent, outbox: Outbox, recorder: FlightRecorder, clock: IReactorTime,
+        fits: Callable[[Carrier, DeliveryRequest], bool],
+    ) -> None:  # fmt: skip
         """
         @param link: to the main process.
         """
-        self.held = False
+        self.fits = fits
         self.outbox = outbox
         self.recorder = recorder
         self.clock = clock
@@ -92,19 +94,24 @@ class Workbench:
             self.outbox.report(batch.lane, untouched(request, self.clock.seconds()))
             self.done(request.ticket)
 
-    def _hold(self, held: bool) -> None:
-        self.held = held
+    def _hold(self, held: dict[int, bool]) -> None:
+        for number, each in held.items():
+            lane = self._lanes.get(number)
+            if lane is not None:
+                lane.hold(each)
 
 
 @implementer(ILane)
 class RemoteLane:
     """
     @ivar keep: how many sessions of the site may rest beside this lane's, as of its last batch.
+    @ivar held: whether no transaction may begin now.
     """
 
     def __init__(self, bench: Workbench, number: int, site: Site) -> None:
         self.site = site
         self.keep = 0
+        self.held = False
         self._bench = bench
         self._number = number
         self._requests: deque[DeliveryRequest] = deque()
@@ -113,14 +120,10 @@ class RemoteLane:
         self._opened = 0.0
         self._answer: Deferred[Turn] | None = None
 
-    @property
-    def held(self) -> bool:
-        """Whether no transaction may begin now."""
-        return self._bench.held
-
     async def next(self, carrier: Carrier | None, most: int) -> Turn:
-        if self._requests and carrier is not None and carrier.facts.opened == self._opened and not self.held:
-            return Turn(requests=(self._taken(),))
+        request = self._fitting(carrier) if carrier is not None else None
+        if request is not None:
+            return Turn(requests=(request,))
         self._give_back()
         opened, uses = (carrier.facts.opened, carrier.facts.uses) if carrier is not None else (0.0, 0)
         known = opened == self._opened
@@ -132,9 +135,7 @@ class RemoteLane:
 
     async def follow(self, carrier: Carrier) -> DeliveryRequest | None:
         after = self._follow_after
-        if not self._requests or self.held or after is None or carrier.facts.uses <= after:
-            return None
-        return self._taken() if carrier.facts.opened == self._opened else None
+        return self._fitting(carrier) if after is not None and carrier.facts.uses > after else None
 
     def dotted(self, ticket: int) -> None:
         self._bench.recorder.dotted(ticket)
@@ -150,13 +151,31 @@ class RemoteLane:
 
     def put(self, batch: Batch) -> None:
         """What the queue gives."""
-        self.keep = batch.keep
-        self._bench.held = batch.held
+        self.keep, self.held = batch.keep, batch.held
         self._follow_after = batch.turn.follow_after
         self._requests.extend(batch.turn.requests)
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.callback(batch.turn)
+
+    def hold(self, held: bool) -> None:
+        """Whether anything may begin from now on. What was given and not begun goes back: it may have a new route."""
+        self.held = held
+        if held:
+            self._give_back()
+
+    def _fitting(self, carrier: Carrier) -> DeliveryRequest | None:
+        """
+        The next one of the batch, if that was given for this session, which may still carry it: it may have grown old
+        meanwhile, or the configuration be another one. What it may not carry goes back.
+        """
+        if carrier.facts.opened != self._opened or self.held:
+            return None
+        while self._requests:
+            if self._bench.fits(carrier, self._requests[0]):
+                return self._taken()
+            self.report(untouched(self._requests.popleft(), self._bench.clock.seconds()))
+        return None
 
     def _taken(self) -> DeliveryRequest:
         request = self._requests.popleft()

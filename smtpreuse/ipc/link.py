@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from smtpreuse.errors import LinkError, LinkRefused, SmtpreuseError
+from smtpreuse.errors import LinkBroken, LinkError, LinkRefused, SmtpreuseError
 from smtpreuse.ipc.descriptor import Descriptor
 from smtpreuse.ipc.parcel import INLINE, packed, unpacked
 from smtpreuse.ipc.stream import Adopter
@@ -210,7 +210,7 @@ class Link(amp.AMP):
         if parcel is not None:
             try:
                 value = unpacked(descriptors.pop(0))
-            except LinkError as error:
+            except LinkBroken as error:
                 self._closed(descriptors)
                 raise self._broken(f"{verb}: {error}") from error
         known, function = self._known(verb, descriptors)
@@ -256,6 +256,8 @@ class Link(amp.AMP):
     ) -> dict[str, bytes] | Deferred[dict[str, bytes]]:
         try:
             result = function(argument, *descriptors)
+        except LinkBroken as error:
+            raise self._broken(str(error)) from error
         except SmtpreuseError as error:
             raise _Refused(str(error)) from error
         except Exception as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from smtpreuse.errors import LinkError
+from smtpreuse.errors import LinkBroken
 from smtpreuse.ipc.descriptor import Descriptor
 
 # What goes as a value; a little below AMP's own limit, for the other values of its box.
@@ -47,16 +47,16 @@ def unpacked(descriptor: Descriptor) -> bytes:
     """
     Take the octets out; the descriptor is closed.
 
-    @raise LinkError: when they cannot be read, or are too many.
+    @raise LinkBroken: when they cannot be read, or are too many.
     """
     with descriptor:
         try:
             size = os.fstat(descriptor.fileno()).st_size
             if size > MOST:
-                raise LinkError(f"a value of {size} octets came (allowed: at most {MOST})")
+                raise LinkBroken(f"a value of {size} octets came (allowed: at most {MOST})")
             octets = os.pread(descriptor.fileno(), size, 0)
         except OSError as error:
-            raise LinkError(f"a value that came cannot be read ({error.strerror})") from error
+            raise LinkBroken(f"a value that came cannot be read ({error.strerror})") from error
     if len(octets) != size:
-        raise LinkError(f"a value of {size} octets came, of which {len(octets)} can be read")
+        raise LinkBroken(f"a value of {size} octets came, of which {len(octets)} can be read")
     return octets

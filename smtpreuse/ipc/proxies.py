@@ -13,7 +13,7 @@ from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from smtpreuse.errors import DescriptorError, LinkError, SessionLost
+from smtpreuse.errors import DescriptorError, LinkError, LinkRefused, SessionLost
 from smtpreuse.interfaces import IStreamEnd, ITLSProxy
 from smtpreuse.ipc.bridged import Proxies, adopt
 from smtpreuse.ipc.descriptor import Descriptor
@@ -84,9 +84,12 @@ class ProxyPool:
                     # It has a copy; the peer is to see the end when that one closes it.
                     network_end.close()
                     started, descriptor = await answer.addTimeout(timeout + LIMIT, self._clock)
-                except LinkError as error:
+                except LinkRefused as error:
                     refusal = str(error)
                     continue
+                except LinkError as error:
+                    # It may have begun: another one's octets would be mixed with its own.
+                    return TLSResult(error=str(error), local=True), None
                 except (TimeoutError, CancelledError):
                     return TLSResult(error=f"{link.name} does not answer", local=True), None
                 finally:

@@ -142,8 +142,8 @@ GIVEN = Verb("given", bytes, NoneType)
 GIVEN_FILE = Verb("given file", bytes, NoneType, descriptors=1)
 """A batch of one request, whose content is in the file that comes with it."""
 NEWS = Verb("news", News, NoneType)
-HOLD = Verb("hold", bool, NoneType)
-"""Whether nothing may begin now."""
+HOLD = Verb("hold", dict[int, bool], NoneType)
+"""Of lanes: whether nothing may begin there now."""
 ABORT = Verb("abort", NoneType, NoneType)
 """End all sessions of lanes; what they carry is reported as it stands."""
 HOST = Verb("host", HostNews, NoneType)

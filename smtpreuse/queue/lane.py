@@ -47,7 +47,7 @@ class QueueLane:
     """
     @ivar queue: of its site.
     @ivar jobs: what it was given and has not reported, by ticket.
-    @ivar preparing: what it will be given as soon as its content is there.
+    @ivar preparing: what it will be given as soon as the content is there.
     @ivar destination: nexthop domain of the last request it was given.
     @ivar finished: UNIX time of its last report.
     @ivar left: whether nobody listens to it any more: what it carries stays as the queue has it.
@@ -58,7 +58,7 @@ class QueueLane:
     def __init__(self, queue: SiteQueue, dispatcher: LaneKeeper) -> None:
         self.queue = queue
         self.jobs: dict[int, Job] = {}
-        self.preparing: Job | None = None
+        self.preparing: list[Job] = []
         self.destination = ""
         self.finished = 0.0
         self.left = False
@@ -93,7 +93,7 @@ class QueueLane:
 
     def taken(self) -> list[Job]:
         """What it has taken from the queue and not reported."""
-        return [*self.jobs.values(), *([self.preparing] if self.preparing is not None else [])]
+        return [*self.jobs.values(), *self.preparing]
 
     def gave(self, job: Job, now: float) -> None:
         """A job was given."""
@@ -111,44 +111,36 @@ class QueueLane:
                 await self.queue.linger(picked)
                 lingered = True
                 continue
-            request = await self._prepared(picked)
-            if request is None:
-                continue
-            if carrier is None or most == 1:
-                return Turn(requests=(request,))
-            return await self._batch(request, carrier, most - 1)
+            jobs, after = [picked], None
+            if carrier is not None and most > 1:
+                # So that a lane in another process need not ask for each.
+                jobs += self._dispatcher.pick_more(self, carrier, most - 1)
+                after = self._dispatcher.follow_after(self, carrier)
+            requests = await self._prepared(jobs)
+            if requests:
+                return Turn(requests=requests, follow_after=after)
         return Turn(then=Then.QUIT)
-
-    async def _batch(self, first: DeliveryRequest, carrier: Carrier, most: int) -> Turn:
-        """More than one, so that a lane in another process need not ask for each."""
-        requests = [first]
-        jobs = self._dispatcher.pick_more(self, carrier, most)
-        self.jobs.update((-1 - index, job) for index, job in enumerate(jobs))
-        for index, job in enumerate(jobs):
-            if self.closed or self.jobs.pop(-1 - index, None) is None:
-                break
-            request = await self._prepared(job)
-            if request is not None:
-                requests.append(request)
-        return Turn(requests=tuple(requests), follow_after=self._dispatcher.follow_after(self, carrier))
 
     async def follow(self, carrier: Carrier) -> DeliveryRequest | None:
         while (job := self._dispatcher.pick_follower(self, carrier)) is not None:
-            request = await self._prepared(job)
-            if request is not None:
+            for request in await self._prepared([job]):
                 return request
         return None
 
-    async def _prepared(self, job: Job) -> DeliveryRequest | None:
-        self.preparing = job
-        request = await self._dispatcher.prepared(job)
-        if self.closed:
-            # It went back when the lane was over.
-            return None
-        self.preparing = None
-        if request is not None:
-            self.jobs[request.ticket] = job
-        return request
+    async def _prepared(self, jobs: list[Job]) -> tuple[DeliveryRequest, ...]:
+        """The requests of these jobs, as far as their content can be had."""
+        self.preparing += jobs
+        requests: list[DeliveryRequest] = []
+        for job in jobs:
+            request = await self._dispatcher.prepared(job)
+            if self.closed:
+                # All went back when the lane was over.
+                return ()
+            self.preparing.remove(job)
+            if request is not None:
+                self.jobs[request.ticket] = job
+                requests.append(request)
+        return tuple(requests)
 
     def dotted(self, ticket: int) -> None:
         """Nothing to be noted: what comes to an end with the lane's process comes to an end with this one."""
@@ -164,5 +156,5 @@ class QueueLane:
         self.closed = True
         jobs = self.taken()
         self.jobs.clear()
-        self.preparing = None
+        self.preparing.clear()
         self._dispatcher.ended(self, jobs)

@@ -47,6 +47,11 @@ class Job:
     stranded: bool = False
     outdated: bool = False
 
+    @property
+    def size(self) -> int:
+        """Octets of its content."""
+        return self.message.size
+
 
 @define
 class _Line:

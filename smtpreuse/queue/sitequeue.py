@@ -15,7 +15,7 @@ from smtpreuse.model.route import Site
 from smtpreuse.queue.hop import LEAST_ROOM
 from smtpreuse.queue.line import Job, Lines
 from smtpreuse.queue.schedule import LEARNED_FOR, STUCK, MessageLimit, Pace, Rest, Window
-from smtpreuse.tls.carry import may_carry
+from smtpreuse.tls.carry import serves
 
 # How long a lane with a session waits for the next request before the session rests: longer than it takes a busy
 # client to hand in its next message, shorter than anybody waits for a shut-down.
@@ -103,12 +103,7 @@ class SiteQueue:
         return self.lines.take(lambda job: self._fits(session, job, now))
 
     def _fits(self, carrier: Carrier, job: Job, now: float) -> bool:
-        key, facts = carrier.key, carrier.facts
-        candidate = job.route.candidate(key.endpoint) if job.route is not None else None
-        if candidate is None or key.endpoint in job.tried or (job.fresh and facts.uses):
-            return False
-        needs = self.rules.profile.needs(candidate, job.message.size)
-        return bool(may_carry(key, facts, needs, now, most_uses=self.rules.most_uses))
+        return serves(carrier, job, self.rules.profile, now, most_uses=self.rules.most_uses)
 
     def overlaps(self, carrier: Carrier, now: float) -> bool:
         """

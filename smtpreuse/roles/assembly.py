@@ -31,20 +31,16 @@ from smtpreuse.queue.contentcache import ContentCache
 from smtpreuse.queue.dispatch import Dispatcher
 from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.queue.returns import Returns
-from smtpreuse.roles.delivery import Delivery, several, single
-from smtpreuse.roles.layout import Layout
-from smtpreuse.roles.neighbours import SMTP
+from smtpreuse.roles.delivery import make_delivery
 from smtpreuse.roles.reactor import IServiceReactor
-from smtpreuse.roles.rules import dispatch_rules, profile_of, role_rules
+from smtpreuse.roles.rules import dispatch_rules, profile_of
 from smtpreuse.roles.supervise import Supervisor
 from smtpreuse.roles.view import ServiceView
 from smtpreuse.routing.router import Router
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.spool.sqlite import SQLiteSpool
-from smtpreuse.tls.context import Contexts
 from smtpreuse.tls.identity import Identity
 from smtpreuse.tls.policy import Policies
-from smtpreuse.tlsproxy.service import TLSProxyService
 
 
 @frozen(kw_only=True)
@@ -94,7 +90,7 @@ def assemble(
         settings.queue_directory, reactor, clock, queue_minfree=settings.queue_minfree,
         message_size_limit=settings.message_size_limit, reroute=router.hop, fingerprint=router.fingerprint,
     )  # fmt: skip
-    delivery = _delivery(settings, reactor, maillog)
+    delivery = make_delivery(settings, reactor, maillog, identity)
     ids = QueueIds(clock.seconds, os.getpid())
     contents = ContentCache(settings.content_cache_size)
     returns = Returns(spool, router, maillog, ids.next, settings.myhostname)
@@ -102,9 +98,9 @@ def assemble(
         spool, router, delivery.agent, delivery.resting, maillog, clock, dispatch_rules(settings, profile_of(settings)),
         contents=contents, returns=returns, random=random.Random(),
     )  # fmt: skip
-    # Of intake: no other process has the key.
-    proxy = TLSProxyService(reactor, Contexts(identity))
-    smtpd = SMTPDFactory(settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble, proxy)
+    smtpd = SMTPDFactory(
+        settings, spool, router, dispatcher.accepted, maillog, clock, ids, dispatcher.trouble, delivery.proxy
+    )
     view = ServiceView(dispatcher, delivery)
     return House(
         clock=clock, maillog=maillog, spool=spool, router=router, resolver_of=resolver, agent=delivery.agent,
@@ -112,10 +108,3 @@ def assemble(
         smtpd=smtpd, control=make_site(spool, view, service, clock, version("smtpreuse")), pool=pool,
         supervisor=delivery.supervisor,
     )  # fmt: skip
-
-
-def _delivery(settings: Settings, reactor: IServiceReactor, maillog: MailLog) -> Delivery:
-    layout = Layout.of(settings)
-    if not layout.several:
-        return single(role_rules(SMTP, settings, layout), reactor, maillog)
-    return several(settings, layout, reactor, maillog)

@@ -53,7 +53,8 @@ from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.roles.clock import SteadyClock
 from smtpreuse.roles.descriptors import allow_sessions
 from smtpreuse.roles.interning import Interning
-from smtpreuse.roles.neighbours import MAIN, SMTP, Neighbours
+from smtpreuse.roles.layout import MAIN, SMTP
+from smtpreuse.roles.neighbours import Neighbours
 from smtpreuse.roles.parts import make_agent
 from smtpreuse.roles.reactor import IServiceReactor
 from smtpreuse.roles.rows import rows
@@ -135,7 +136,7 @@ class Child:
             agent = self._agent = make_agent(rules.agent, reactor, cache, proxy, hosts, outbox)
             with Descriptor(RECORDER, NO_FAMILY) as memory:
                 recorder = FlightRecorder(memory)
-            self._bench = Workbench(self._link, agent, outbox, recorder, reactor)
+            self._bench = Workbench(self._link, agent, outbox, recorder, reactor, agent.fits)
             self._link.serve(ABORT, lambda _: agent.abort())
             neighbours.retiring.append(agent.retiring)
         neighbours.met(MAIN, os.getppid(), self._link, holds_tls=True)

@@ -20,15 +20,16 @@ from smtpreuse.ipc.resting import RestingCounts
 from smtpreuse.ipc.verbs import SESSIONS, SESSIONS_PAGE
 from smtpreuse.model.queueview import SessionRow
 from smtpreuse.queue.hosts import HostMemory
-from smtpreuse.roles.layout import Layout
-from smtpreuse.roles.neighbours import SCACHE, SMTP, TLSPROXY, Neighbours
+from smtpreuse.roles.layout import SCACHE, SMTP, Layout
+from smtpreuse.roles.neighbours import Neighbours
 from smtpreuse.roles.parts import make_agent
 from smtpreuse.roles.reactor import IServiceReactor
 from smtpreuse.roles.rows import rows
-from smtpreuse.roles.rules import RoleRules, agent_rules, cache_rules, encode, role_rules
+from smtpreuse.roles.rules import agent_rules, cache_rules, encode, role_rules
 from smtpreuse.roles.supervise import Child, SupervisionRules, Supervisor
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.tls.context import Contexts
+from smtpreuse.tls.identity import Identity
 from smtpreuse.tlsproxy.desk import ProxyDesk
 from smtpreuse.tlsproxy.service import TLSProxyService
 
@@ -37,7 +38,7 @@ from smtpreuse.tlsproxy.service import TLSProxyService
 class Delivery:
     """
     @ivar resting: the sessions at rest, wherever they are.
-    @ivar proxy: for TLS of the main process itself.
+    @ivar proxy: for TLS of clients: no other process has the key.
     @ivar cache: the sessions at rest in this process, or L{None}.
     @ivar hosts: what the agent in this process remembers of endpoints, or L{None}.
     @ivar supervisor: of the other processes, or L{None}.
@@ -45,7 +46,7 @@ class Delivery:
 
     agent: Agent | AgentPool
     resting: IResting
-    proxy: ITLSProxy
+    proxy: TLSProxyService
     cache: ConnectionCache | None = None
     hosts: HostMemory | None = None
     supervisor: Supervisor | None = None
@@ -73,16 +74,6 @@ async def _sessions(link: Link) -> list[SessionRow]:
     return found
 
 
-def single(rules: RoleRules, reactor: IServiceReactor, maillog: IMailLog) -> Delivery:
-    """All in this process."""
-    assert rules.agent is not None and rules.cache is not None, "all of it is here"
-    cache = ConnectionCache(reactor, rules.cache)
-    proxy = TLSProxyService(reactor, Contexts())
-    hosts = HostMemory(reactor.seconds, rules.agent.host_pause)
-    agent = make_agent(rules.agent, reactor, cache, proxy, hosts, maillog)
-    return Delivery(agent=agent, resting=cache, proxy=proxy, cache=cache, hosts=hosts)
-
-
 def supervision(settings: Settings) -> SupervisionRules:
     """What main.cf says of the other processes."""
     layout = Layout.of(settings)
@@ -93,14 +84,21 @@ def supervision(settings: Settings) -> SupervisionRules:
     )  # fmt: skip
 
 
-def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillog: IMailLog) -> Delivery:
-    """Roles in processes of their own, as the layout has it; the rest is here."""
+def make_delivery(
+    settings: Settings, reactor: IServiceReactor, maillog: IMailLog, identity: Identity | None
+) -> Delivery:
+    """
+    Roles in processes of their own, as the layout has it; the rest is here.
+
+    @param identity: what clients are shown.
+    """
+    layout = Layout.of(settings)
     neighbours = Neighbours()
-    proxy: ITLSProxy
+    service = TLSProxyService(reactor, Contexts(identity))
+    proxy: ITLSProxy = service
     if layout.tlsproxy:
         proxy = neighbours.pool = ProxyPool(reactor, reactor, neighbours.proxies)
     else:
-        proxy = service = TLSProxyService(reactor, Contexts())
         neighbours.proxy_desk = ProxyDesk(service, settings.session_limit)
     counts = RestingCounts()
     pool = AgentPool(reactor)
@@ -122,8 +120,7 @@ def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillo
     agents: dict[Child, RemoteAgent] = {}
 
     def up(child: Child) -> None:
-        holds_tls = child.role == TLSPROXY or (child.role == SMTP and not layout.tlsproxy)
-        neighbours.met(child.role, child.process, child.link, holds_tls=holds_tls)
+        neighbours.met(child.role, child.process, child.link, holds_tls=layout.holds_tls(child.role))
         if child.role == SCACHE or (child.role == SMTP and not layout.scache):
             counts.met(child.link)
         if child.role == SMTP:
@@ -137,7 +134,5 @@ def several(settings: Settings, layout: Layout, reactor: IServiceReactor, maillo
         if remote is not None:
             pool.part(remote)
 
-    return Delivery(
-        agent=agent, resting=resting, proxy=proxy, cache=cache, hosts=hosts,
-        supervisor=Supervisor(reactor, supervision(settings), up=up, down=down),
-    )  # fmt: skip
+    supervisor = Supervisor(reactor, supervision(settings), up=up, down=down) if layout.several else None
+    return Delivery(agent=agent, resting=resting, proxy=service, cache=cache, hosts=hosts, supervisor=supervisor)

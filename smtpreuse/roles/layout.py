@@ -14,6 +14,7 @@ from attrs import frozen
 
 from smtpreuse.config.settings import Settings
 
+MAIN, SMTP, TLSPROXY, SCACHE = "main", "smtp", "tlsproxy", "scache"
 
 @frozen(kw_only=True)
 class Layout:
@@ -43,6 +44,10 @@ class Layout:
         else:
             scache = int(settings.scache_processes)
         return cls(smtp=smtp, tlsproxy=tlsproxy, scache=scache)
+
+    def holds_tls(self, role: str) -> bool:
+        """Whether a process of this role holds TLS state, and can say why a bridge to it ended."""
+        return role == TLSPROXY or (role == SMTP and not self.tlsproxy)
 
     @property
     def name(self) -> str:

@@ -16,9 +16,8 @@ from smtpreuse.ipc.caches import CacheDesk, RemoteCache
 from smtpreuse.ipc.link import Link
 from smtpreuse.ipc.proxies import ProxyPool
 from smtpreuse.ipc.verbs import RETIRING
+from smtpreuse.roles.layout import SCACHE, TLSPROXY
 from smtpreuse.tlsproxy.desk import ProxyDesk
-
-MAIN, SMTP, TLSPROXY, SCACHE = "main", "smtp", "tlsproxy", "scache"
 
 
 @define(eq=False, kw_only=True)

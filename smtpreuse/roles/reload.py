@@ -19,6 +19,7 @@ from smtpreuse.agent.lane import Agent
 from smtpreuse.config.parameters import PARAMETERS
 from smtpreuse.config.settings import Settings
 from smtpreuse.errors import AddressError, ConfigurationError, PolicyError, ServiceEnding, SpoolError
+from smtpreuse.ipc.agents import AgentPool
 from smtpreuse.model.nexthop import Candidate, Nexthop
 from smtpreuse.model.policy import Policy
 from smtpreuse.model.reuse import Profile
@@ -130,11 +131,19 @@ async def put_into_force(house: House, old: Settings, new: Settings) -> None:
     house.dispatcher.adopt(dispatch_rules(new, profile_of(new)))
     if house.router.fingerprint == hops:
         house.dispatcher.reroute()
+        _recall(house)
         return
     try:
         await house.dispatcher.rehop(house.spool.reroute(house.router.hop, house.router.fingerprint))
     except SpoolError as error:
         _log.error("queue not routed anew, recipients keep their hops: {reason}", reason=str(error))
+    _recall(house)
+
+
+def _recall(house: House) -> None:
+    """What agents in other processes were given and have not begun comes back for its new route."""
+    if isinstance(house.agent, AgentPool):
+        house.agent.look()
 
 
 def _sessions(house: House, settings: Settings, policies: Policies) -> None:

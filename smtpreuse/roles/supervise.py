@@ -27,8 +27,7 @@ from smtpreuse.ipc.link import Link, join, pair
 from smtpreuse.ipc.recorder import made
 from smtpreuse.ipc.verbs import BEAT, END, EVENT, HELLO, MEET, RETIRE, RULES, VERSION, Hello, Meeting
 from smtpreuse.roles.clock import passed
-from smtpreuse.roles.layout import Layout
-from smtpreuse.roles.neighbours import SCACHE, SMTP, TLSPROXY
+from smtpreuse.roles.layout import SCACHE, SMTP, TLSPROXY, Layout
 from smtpreuse.roles.reactor import IServiceReactor
 
 BEAT_EVERY = 5.0
@@ -257,7 +256,7 @@ class Supervisor:
             self.log.error("{one} cannot meet {other}: {error}", one=one.name, other=other.name, error=str(error))
             return
         for child, met, end in ((one, other, ends[0]), (other, one, ends[1])):
-            holds_tls = met.role == TLSPROXY or (met.role == SMTP and not self._rules.layout.tlsproxy)
+            holds_tls = self._rules.layout.holds_tls(met.role)
             meeting = Meeting(role=met.role, number=met.number, process=met.process, holds_tls=holds_tls)
             Deferred.fromCoroutine(child.link.ask(MEET, meeting, end)).addErrback(self._not_met, child, met)
 
@@ -278,9 +277,8 @@ class Supervisor:
         if child.recorder is not None:
             child.recorder.close()
         if self._ending:
-            empty, self._empty = self._empty, None if not self.children else self._empty
-            if empty is not None and not self.children:
-                empty.callback(None)
+            if self._empty is not None and not self.children:
+                self._empty.callback(None)
         elif state is not State.RETIRING:
             self._again(child.role, child)
 

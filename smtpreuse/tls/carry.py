@@ -7,13 +7,16 @@ asks it before every transaction.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from enum import Enum
-from typing import Literal
+from typing import Literal, Protocol
 
 from attrs import frozen
 
+from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.model.policy import Level
-from smtpreuse.model.reuse import Needs, ReuseKey, SessionFacts
+from smtpreuse.model.reuse import Carrier, Needs, Profile, ReuseKey, SessionFacts
+from smtpreuse.model.route import Route
 
 
 class Reason(Enum):
@@ -70,6 +73,44 @@ def may_carry(key: ReuseKey, facts: SessionFacts, needs: Needs, now: float, *, m
     if needs.size > (facts.capabilities.size or needs.size):
         return _NO[Reason.SIZE]
     return _YES
+
+
+class Seeker(Protocol):
+    """
+    What looks for a session: a request, or what will become one.
+
+    @ivar route: L{None} while it is not known.
+    @ivar size: octets of its content.
+    @ivar tried: endpoints that it is not to be given to.
+    @ivar fresh: whether only a new session will do.
+    """
+
+    @property
+    def route(self) -> Route | None: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def tried(self) -> Set[Endpoint]: ...
+
+    @property
+    def fresh(self) -> bool: ...
+
+
+def serves(carrier: Carrier, seeker: Seeker, profile: Profile, now: float, *, most_uses: int = 0) -> bool:
+    """
+    Whether a lane's session serves this one: it leads to one of its candidates, which was not tried, and may carry it.
+
+    @param profile: what sessions that are opened now have in common.
+    @param now: UNIX time.
+    @param most_uses: as in L{may_carry}.
+    """
+    key, facts = carrier.key, carrier.facts
+    candidate = seeker.route.candidate(key.endpoint) if seeker.route is not None else None
+    if candidate is None or key.endpoint in seeker.tried or (seeker.fresh and facts.uses):
+        return False
+    return bool(may_carry(key, facts, profile.needs(candidate, seeker.size), now, most_uses=most_uses))
 
 
 def worn_out(facts: SessionFacts, now: float, *, most_uses: int = 0) -> Reason | None:

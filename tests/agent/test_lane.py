@@ -32,10 +32,6 @@ class FakeFinder:
         self.asked: list[DeliveryRequest] = []
         self.gate: Deferred[None] | None = None
         self.rules: tuple[OpeningRules, SearchRules] | None = None
-        self.unfit: set[int] = set()
-
-    def fits(self, session: OpenSession, request: DeliveryRequest) -> bool:
-        return request.ticket not in self.unfit
 
     def adopt(self, opening: OpeningRules, search: SearchRules) -> None:
         self.rules = opening, search
@@ -147,26 +143,6 @@ class LaneTests(AgentCase):
         self.assertEqual(lane.sent, [])
         end.say("354 go on")
         self.assertEqual(lane.sent, [5])
-
-    def test_unfit(self) -> None:
-        """What its session may not carry when its turn comes goes back untouched, and the session serves the next."""
-        end = self.session()
-        self.finder.unfit = {2}
-        lane = FakeLane(request(ticket=1), request(ticket=2), request(ticket=3))
-        self.agent().work(lane)
-        self.deliver(end)
-        self.deliver(end)
-        endings = [(each.ticket, each.outcomes[0].ending, each.uses) for each in lane.reports]
-        self.assertEqual(endings, [(1, Ending.DELIVERED, 1), (2, Ending.UNTOUCHED, 0), (3, Ending.DELIVERED, 2)])
-
-    def test_opened_for_it(self) -> None:
-        """A session that was opened for a request carries it, whatever its server offers: that refuses it itself."""
-        end = self.session()
-        self.finder.unfit = {1}
-        lane = FakeLane(request(ticket=1))
-        self.agent().work(lane)
-        self.deliver(end)
-        self.assertEqual([(each.ticket, each.uses) for each in lane.reports], [(1, 1)])
 
     def test_report(self) -> None:
         """The report says where, when and how."""
