@@ -13,6 +13,7 @@ import msgspec
 from attrs import frozen
 
 from smtpreuse.errors import LinkBroken
+from smtpreuse.ipc.link import MALFORMED
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.delivery import DeliveryRequest, Then, Turn
 from smtpreuse.model.message import Body, Recipient
@@ -137,7 +138,7 @@ def _read(octets: bytes, begin: int, file: str | None) -> tuple[Batch, int]:
         for envelope in head.envelopes:
             content, begin = _content(octets, begin, envelope, file)
             requests.append(_request(envelope, content, head.routes))
-    except (msgspec.MsgspecError, IndexError) as error:
+    except (*MALFORMED, IndexError) as error:
         raise LinkBroken(f"a batch came that is none: {error}") from error
     turn = Turn(requests=tuple(requests), then=head.then, more=head.more, follow_after=head.follow_after)
     return Batch(lane=head.lane, turn=turn, keep=head.keep, held=head.held), begin

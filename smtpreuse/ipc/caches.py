@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer

@@ -33,6 +33,8 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _TELL = b"tell"
+# What msgspec raises for octets that are no such value.
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError)
 LIMIT = 5.0
 """For how many seconds an answer is waited for, where nothing else is said."""
 
@@ -145,7 +147,7 @@ class Link(amp.AMP):
                 descriptor.close()
         try:
             return verb.answer.decode(answer["value"])
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             self._broken(f"answers {verb.name} with what is none: {error}")
             raise LinkError(f"{self.name} answers {verb.name} with what is none") from error
 
@@ -193,7 +195,10 @@ class Link(amp.AMP):
     def ampBoxReceived(self, box: amp.Box) -> None:
         """A box came."""
         if box.get(amp.COMMAND) != _TELL:
-            super().ampBoxReceived(box)  # type: ignore[no-untyped-call]  # not annotated in Twisted
+            try:
+                super().ampBoxReceived(box)  # type: ignore[no-untyped-call]  # not annotated in Twisted
+            except (KeyError, amp.NoEmptyBoxes):
+                self._broken("answers what was not asked, or says nothing")
             return
         try:
             self._told(box[b"verb"], box[b"value"])
@@ -219,7 +224,7 @@ class Link(amp.AMP):
             raise self._broken(f"sends {len(descriptors)} descriptors with {verb}, which has {known.descriptors}")
         try:
             argument = known.argument.decode(value)
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             self._closed(descriptors)
             raise self._broken(f"sends a {verb} that is none: {error}") from error
         return self._answered(verb, function, argument, descriptors)
@@ -231,7 +236,7 @@ class Link(amp.AMP):
         known, function = self._known(verb, [])
         try:
             argument = known.argument.decode(value)
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             raise self._broken(f"sends a {verb} that is none: {error}") from error
         answer = self._answered(verb, function, argument, [])
         if isinstance(answer, Deferred):
