@@ -14,7 +14,7 @@ from smtpreuse.model.content import Content
 from smtpreuse.model.delivery import DeliveryReport, DeliveryRequest, Turn
 from smtpreuse.model.message import Message
 from smtpreuse.model.nexthop import Endpoint, Nexthop
-from smtpreuse.model.queueview import Committed, Counters, QueuePage, QueueRow, Recorded, SessionRow
+from smtpreuse.model.queueview import Committed, Counters, ProcessRow, QueuePage, QueueRow, Recorded, SessionRow
 from smtpreuse.model.records import AddressAnswer, MXAnswer
 from smtpreuse.model.reuse import Carrier, Needs, ReuseKey, SessionFacts
 from smtpreuse.model.route import Route, Site
@@ -338,6 +338,9 @@ class IServiceView(Interface):
 
     async def sessions() -> list[SessionRow]:
         """Every session that is connecting, busy or resting, in any process."""
+
+    def processes() -> list[ProcessRow]:
+        """The other processes of the service."""
 
     def counters() -> Counters:
         """What was done since the start."""

@@ -23,7 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from smtpreuse.control import objects
 from smtpreuse.control.objects import Changed, Draining, NotReloaded, Refusal, Reloaded, Resolver, Role, Status
-from smtpreuse.control.usage import Usage, usage
+from smtpreuse.control.usage import Usage, usage, usage_of
 from smtpreuse.errors import ConfigurationError, ServiceEnding, SpoolError
 from smtpreuse.interfaces import IQueueDesk, IServiceControl, IServiceView
 
@@ -206,12 +206,12 @@ class Control:
         stored = await self._desk.counts()
         sessions = await self._view.sessions()
         counters = self._view.counters()
-        used = self._measure()
         pid = os.getpid()
-        role = Role(
-            name="smtpreuse", pid=pid, age=objects.span(self._started, self._clock.seconds()),
-            sessions=len(sessions), rss=used.rss, cpu=round(used.cpu, 3),
-        )  # fmt: skip
+        own = sum(row.process == pid for row in sessions)
+        roles = [self._role("smtpreuse", pid, self._started, own, self._measure())]
+        for each in self._view.processes():
+            used = usage_of(each.process)
+            roles.append(self._role(each.name, each.process, each.started, each.sessions, used))
         status = Status(
             version=self._version,
             pid=pid,
@@ -222,10 +222,14 @@ class Control:
             reused=counters.reused,
             deferred=counters.deferred,
             bounced=counters.bounced,
-            roles=[role],
+            roles=roles,
             resolver=Resolver(),
         )
         return Answer(shown=(status,))
+
+    def _role(self, name: str, pid: int, started: float, sessions: int, used: Usage) -> Role:
+        age = objects.span(started, self._clock.seconds())
+        return Role(name=name, pid=pid, age=age, sessions=sessions, rss=used.rss, cpu=round(used.cpu, 3))
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Answer:

@@ -108,6 +108,22 @@ class SessionRow:
 
 
 @frozen(kw_only=True)
+class ProcessRow:
+    """
+    One process of the service beside the main one.
+
+    @ivar name: its role and number, as C{ps} shows it: C{tlsproxy 1}.
+    @ivar started: UNIX time.
+    @ivar sessions: that it had when it was asked last.
+    """
+
+    name: str
+    process: int
+    started: float
+    sessions: int
+
+
+@frozen(kw_only=True)
 class Counters:
     """
     Since the start, in recipients; C{reused} in transactions that were not the first of their session.

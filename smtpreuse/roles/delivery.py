@@ -18,7 +18,7 @@ from smtpreuse.ipc.proxies import ProxyPool
 from smtpreuse.ipc.recorder import FlightRecorder
 from smtpreuse.ipc.resting import RestingCounts
 from smtpreuse.ipc.verbs import SESSIONS, SESSIONS_PAGE
-from smtpreuse.model.queueview import SessionRow
+from smtpreuse.model.queueview import ProcessRow, SessionRow
 from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.roles.layout import SCACHE, SMTP, Layout
 from smtpreuse.roles.neighbours import Neighbours
@@ -50,6 +50,14 @@ class Delivery:
     cache: ConnectionCache | None = None
     hosts: HostMemory | None = None
     supervisor: Supervisor | None = None
+
+    def processes(self) -> list[ProcessRow]:
+        """The other processes."""
+        children = self.supervisor.children if self.supervisor is not None else []
+        return [
+            ProcessRow(name=child.name, process=child.process, started=child.started, sessions=child.sessions)
+            for child in children
+        ]
 
     async def sessions(self) -> list[SessionRow]:
         """Every session of every process; those of one that does not answer are left out."""

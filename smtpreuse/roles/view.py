@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from zope.interface import implementer
 
 from smtpreuse.interfaces import IServiceView
-from smtpreuse.model.queueview import Counters, SessionRow
+from smtpreuse.model.queueview import Counters, ProcessRow, SessionRow
 from smtpreuse.queue.dispatch import Dispatcher
 from smtpreuse.roles.delivery import Delivery
 
@@ -39,6 +39,9 @@ class ServiceView:
 
     def flushed(self) -> None:
         self._dispatcher.flushed()
+
+    def processes(self) -> list[ProcessRow]:
+        return self._delivery.processes()
 
     async def sessions(self) -> list[SessionRow]:
         return await self._delivery.sessions()

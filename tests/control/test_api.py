@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 from smtpreuse.control.api import PAGE, make_site
 from smtpreuse.errors import ConfigurationError, ServiceEnding
 from smtpreuse.interfaces import IQueueDesk, IServiceControl, IServiceView
-from smtpreuse.model.queueview import Counters, QueueRow, SessionRow
+from smtpreuse.model.queueview import Counters, ProcessRow, QueueRow, SessionRow
 from tests.control.wire import Acts, Desk, View, row, spool_trouble
 
 BUSY = SessionRow(
@@ -294,7 +294,8 @@ class StatusTests(ControlTestCase):
         """All keys that scripts rely on, in one object."""
         self.desk.stored = {"incoming": 5, "deferred": 7, "hold": 1, "corrupt": 2}
         self.view.taken_up = {"4Aa", "4Ab"}
-        self.view.rows = [BUSY, BUSY, evolve(BUSY, state="resting"), evolve(BUSY, state="connecting")]
+        own = evolve(BUSY, process=os.getpid())
+        self.view.rows = [own, own, evolve(own, state="resting"), evolve(BUSY, state="connecting", process=1)]
         self.view.counted = Counters(delivered=10, reused=8, deferred=3, bounced=1)
         self.clock.advance(60.5)
         status, shown = self.ask("GET", "/status")
@@ -302,7 +303,7 @@ class StatusTests(ControlTestCase):
         self.assertGreater(role.pop("rss"), 1_000_000)
         self.assertGreater(role.pop("cpu"), 0)
         pid = os.getpid()
-        self.assertEqual(role, {"name": "smtpreuse", "pid": pid, "age": 60.5, "sessions": 4})
+        self.assertEqual(role, {"name": "smtpreuse", "pid": pid, "age": 60.5, "sessions": 3})
         self.assertEqual(
             shown,
             [{
@@ -320,6 +321,19 @@ class StatusTests(ControlTestCase):
             }],
         )
         self.assertEqual(status, 200)
+
+    def test_processes(self) -> None:
+        """Each process of the service is one role, with what it uses; of one that is gone nothing is known."""
+        mine = ProcessRow(name="smtp 1", process=os.getpid(), started=self.clock.seconds(), sessions=5)
+        self.view.others = [mine, evolve(mine, name="scache 1", process=2**22)]
+        self.clock.advance(3.0)
+        _, (shown,) = self.ask("GET", "/status")
+        main, busy, gone = shown["roles"]
+        self.assertEqual(main["name"], "smtpreuse")
+        self.assertEqual((busy["name"], busy["sessions"], busy["age"]), ("smtp 1", 5, 3.0))
+        self.assertGreater(busy["rss"], 1_000_000)
+        self.assertGreater(busy["cpu"], 0)
+        self.assertEqual((gone["rss"], gone["cpu"]), (None, 0))
 
     def test_draining(self) -> None:
         """A service that is about to end says so."""

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from smtpreuse.errors import SpoolError
 from smtpreuse.interfaces import IQueueDesk, IServiceControl, IServiceView
-from smtpreuse.model.queueview import Counters, QueuePage, QueueRecipient, QueueRow, SessionRow
+from smtpreuse.model.queueview import Counters, ProcessRow, QueuePage, QueueRecipient, QueueRow, SessionRow
 
 
 def row(queue_id: str, *, hop: str = "smtp:example.com", reason: str = "", attempts: int = 0) -> QueueRow:
@@ -94,6 +94,7 @@ class View:
     taken_up: set[str] = field(factory=set)
     carried: set[str] = field(factory=set)
     rows: list[SessionRow] = field(factory=list)
+    others: list[ProcessRow] = field(factory=list)
     counted: Counters = field(factory=Counters)
     ending: bool = False
     told: list[list[str]] = field(factory=list)
@@ -106,6 +107,9 @@ class View:
 
     async def sessions(self) -> list[SessionRow]:
         return self.rows
+
+    def processes(self) -> list[ProcessRow]:
+        return self.others
 
     def counters(self) -> Counters:
         return self.counted

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from smtpreuse.interfaces import IServiceView
-from smtpreuse.model.queueview import SessionRow
+from smtpreuse.model.queueview import ProcessRow, SessionRow
 from smtpreuse.roles.view import ServiceView
 from tests.queue.world import BusyAgent, World, message
 
@@ -18,12 +18,17 @@ ROW = SessionRow(
     uses=3, level="may", protocol=None, cipher=None, verdict=None, process=4711,
 )  # fmt: skip
 
+PROCESS = ProcessRow(name="smtp 1", process=4712, started=1.0, sessions=3)
+
 
 class FakeDelivery:
     """Delivery with one session."""
 
     async def sessions(self) -> list[SessionRow]:
         return [ROW]
+
+    def processes(self) -> list[ProcessRow]:
+        return [PROCESS]
 
 
 class ViewCase(SynchronousTestCase):
@@ -75,3 +80,4 @@ class QueueTests(ViewCase):
     def test_sessions(self) -> None:
         """Those of all processes."""
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.view.sessions())), [ROW])
+        self.assertEqual(self.view.processes(), [PROCESS])
