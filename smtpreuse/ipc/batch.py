@@ -13,7 +13,7 @@ import msgspec
 from attrs import frozen
 
 from smtpreuse.errors import LinkBroken
-from smtpreuse.ipc.link import MALFORMED
+from smtpreuse.ipc.verb import MALFORMED
 from smtpreuse.model.content import Content, FileContent, MemoryContent
 from smtpreuse.model.delivery import DeliveryRequest, Then, Turn
 from smtpreuse.model.message import Body, Recipient

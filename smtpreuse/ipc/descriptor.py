@@ -121,3 +121,28 @@ def taken_from(transport: _SocketTransport) -> Descriptor:
     transport.stopReading()
     transport.stopWriting()
     return Descriptor.of(transport.socket)
+
+
+def mark(descriptor: Descriptor) -> bytes:
+    """What L{proved} knows a descriptor by in another process."""
+    return b"%d:%d" % (os.fstat(descriptor.fileno()).st_ino, descriptor.family)
+
+
+def proved(numbers: list[int], marks: list[bytes]) -> list[Descriptor]:
+    """
+    Take over descriptors that came from another process, where each is the one that was sent: the kernel drops those
+    for which there is no room, and the next one would be taken for it.
+
+    @param numbers: what came; closed where they are not what was sent.
+    @param marks: L{mark} of each, as it was sent.
+    @raise DescriptorError: when they are not the same.
+    """
+    descriptors = [Descriptor(number, socket.AF_UNSPEC) for number in numbers]
+    for descriptor, expected in zip(descriptors, marks, strict=False):
+        family = expected.rpartition(b":")[2]
+        descriptor.family = int(family) if family.isdigit() else socket.AF_UNSPEC
+    if [mark(descriptor) for descriptor in descriptors] != marks:
+        for descriptor in descriptors:
+            descriptor.close()
+        raise DescriptorError("sends descriptors that did not come as they were sent")
+    return descriptors

@@ -13,9 +13,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -24,39 +23,15 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from smtpreuse.errors import LinkBroken, LinkError, LinkRefused, SmtpreuseError
-from smtpreuse.ipc.descriptor import Descriptor
+from smtpreuse.errors import DescriptorError, LinkBroken, LinkError, LinkRefused, SmtpreuseError
+from smtpreuse.ipc.descriptor import Descriptor, mark, proved
 from smtpreuse.ipc.parcel import INLINE, packed, unpacked
 from smtpreuse.ipc.stream import Adopter
-
-A = TypeVar("A")
-R = TypeVar("R")
+from smtpreuse.ipc.verb import MALFORMED, A, R, Verb, encode
 
 _TELL = b"tell"
-# What msgspec raises for octets that are no such value.
-MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError)
 LIMIT = 5.0
 """For how many seconds an answer is waited for, where nothing else is said."""
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
-class Verb(Generic[A, R]):
-    """
-    One thing that may be asked or told.
-
-    @ivar descriptors: how many come with it.
-    """
-
-    def __init__(self, name: str, argument: type[A], answer: type[R], *, descriptors: int = 0) -> None:
-        self.name = name
-        self.octets = name.encode()
-        self.descriptors = descriptors
-        self.argument = msgspec.msgpack.Decoder(argument)
-        self.answer = msgspec.msgpack.Decoder(answer)
-
-    def __repr__(self) -> str:
-        return f"<Verb {self.name}>"
 
 
 class _Refused(Exception):
@@ -122,7 +97,7 @@ class Link(amp.AMP):
         @raise LinkRefused: when the answer is no.
         @raise LinkError: when there is no answer.
         """
-        octets = _encode(value)
+        octets = encode(value)
         given = list(descriptors)
         box: dict[str, object] = {"verb": verb.name, "value": octets}
         try:
@@ -133,7 +108,7 @@ class Link(amp.AMP):
             if descriptors:
                 box["first"] = descriptors[0].fileno()
             if given:
-                box["marks"] = b",".join(map(_mark, given))
+                box["marks"] = b",".join(map(mark, given))
             asked: Deferred[dict[str, bytes]] = self.callRemote(_Ask, **box)  # type: ignore[no-untyped-call]  # not annotated in Twisted
             answer = await asked.addTimeout(limit, self._clock)
         except _Refused as error:
@@ -155,7 +130,7 @@ class Link(amp.AMP):
         """Say something that needs no answer; where the link is lost nothing happens."""
         if self.lost:
             return
-        octets = _encode(value)
+        octets = encode(value)
         if len(octets) > INLINE:
             Deferred.fromCoroutine(self.ask(verb, value)).addErrback(self._untold, verb)
         else:
@@ -270,11 +245,11 @@ class Link(amp.AMP):
             raise _Refused(f"internal error in {verb}") from error
         if isinstance(result, Awaitable):
             return Deferred.fromCoroutine(self._later(verb, result))
-        return {"value": _encode(result)}
+        return {"value": encode(result)}
 
     async def _later(self, verb: str, result: Awaitable[object]) -> dict[str, bytes]:
         try:
-            return {"value": _encode(await result)}
+            return {"value": encode(await result)}
         except SmtpreuseError as error:
             raise _Refused(str(error)) from error
         except Exception as error:
@@ -282,22 +257,11 @@ class Link(amp.AMP):
             raise _Refused(f"internal error in {verb}") from error
 
     def _received(self, marks: bytes | None, numbers: list[int]) -> list[Descriptor]:
-        """
-        What came, each proved to be what was sent: the kernel drops descriptors for which there is no room here, and
-        AMP would take the next verb's for this one's.
-        """
-        expected = (marks or b"").split(b",") if marks else []
-        descriptors = [Descriptor(number, socket.AF_UNSPEC) for number in numbers]
-        if len(expected) == len(descriptors):
-            for mark, descriptor in zip(expected, descriptors, strict=True):
-                inode, _, family = mark.partition(b":")
-                if not (family.isdigit() and inode == _inode(descriptor)):
-                    break
-                descriptor.family = int(family)
-            else:
-                return descriptors
-        self._closed(descriptors)
-        raise self._broken("sends descriptors that did not come as they were sent (too few are free here?)")
+        """What came, each proved to be what was sent."""
+        try:
+            return proved(numbers, marks.split(b",") if marks else [])
+        except DescriptorError as error:
+            raise self._broken(f"{error} (too few are free here?)") from error
 
     def _broken(self, what: str) -> _Refused:
         """The other end does not keep to what was agreed: nothing it says is believed any more."""
@@ -321,14 +285,6 @@ class Link(amp.AMP):
     def _closed(descriptors: list[Descriptor]) -> None:
         for descriptor in descriptors:
             descriptor.close()
-
-
-def _inode(descriptor: Descriptor) -> bytes:
-    return b"%d" % os.fstat(descriptor.fileno()).st_ino
-
-
-def _mark(descriptor: Descriptor) -> bytes:
-    return b"%b:%d" % (_inode(descriptor), descriptor.family)
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from types import NoneType
 
 from attrs import frozen
 
-from smtpreuse.ipc.link import Verb
+from smtpreuse.ipc.verb import Verb
 from smtpreuse.model.delivery import DeliveryReport
 from smtpreuse.model.nexthop import Endpoint
 from smtpreuse.model.queueview import SessionRow

@@ -23,10 +23,11 @@ from smtpreuse.queue.hosts import HostMemory
 from smtpreuse.roles.layout import SCACHE, SMTP, Layout
 from smtpreuse.roles.neighbours import Neighbours
 from smtpreuse.roles.parts import make_agent
+from smtpreuse.roles.process import Child
 from smtpreuse.roles.reactor import IServiceReactor
 from smtpreuse.roles.rows import rows
 from smtpreuse.roles.rules import agent_rules, cache_rules, encode, role_rules
-from smtpreuse.roles.supervise import Child, SupervisionRules, Supervisor
+from smtpreuse.roles.supervise import SupervisionRules, Supervisor
 from smtpreuse.scache.service import ConnectionCache
 from smtpreuse.tls.context import Contexts
 from smtpreuse.tls.identity import Identity

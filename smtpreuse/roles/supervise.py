@@ -8,26 +8,22 @@ nothing of mail. Source of its behaviour: Postfix's master(8).
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
-from enum import Enum
 from importlib.metadata import version
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, eventFromJSON, globalLogPublisher
 from twisted.python.failure import Failure
 
 from smtpreuse.errors import LinkError
 from smtpreuse.ipc.descriptor import Descriptor
-from smtpreuse.ipc.link import Link, join, pair
+from smtpreuse.ipc.link import join, pair
 from smtpreuse.ipc.recorder import made
 from smtpreuse.ipc.verbs import BEAT, END, EVENT, HELLO, MEET, RETIRE, RULES, VERSION, Hello, Meeting
-from smtpreuse.roles.clock import passed
 from smtpreuse.roles.layout import SCACHE, SMTP, TLSPROXY, Layout
+from smtpreuse.roles.process import Child, State
 from smtpreuse.roles.reactor import IServiceReactor
 
 BEAT_EVERY = 5.0
@@ -35,15 +31,6 @@ BEAT_EVERY = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _PROVED = 0.25, 30.0, 60.0
 # Of a role's sessions so many, as a share of what they may have, are reason for another process.
 _FULL = 0.8
-
-
-class State(Enum):
-    """Where a child is in its life."""
-
-    STARTING = "starting"
-    UP = "up"
-    RETIRING = "retiring"
-    GONE = "gone"
 
 
 @frozen(kw_only=True)
@@ -62,47 +49,6 @@ class SupervisionRules:
     proxy_life: float
     proxy_idle: float
     proxy_limit: int
-
-
-class Child(ProcessProtocol):
-    """
-    One process.
-
-    @ivar process: its process id, 0 before it is started.
-    @ivar sessions: as it said last.
-    @ivar recorder: an agent's memory that outlives it.
-    """
-
-    def __init__(self, owner: Supervisor, role: str, number: int) -> None:
-        self.role = role
-        self.number = number
-        self.process = 0
-        self.state = State.STARTING
-        self.started = self.heard = self.busy = owner.now()
-        self.sessions = 0
-        self.recorder: Descriptor | None = None
-        self.link = Link(owner.reactor, self.name)
-        self._owner = owner
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.role} {self.number}"
-
-    def __repr__(self) -> str:
-        return f"<Child {self.name} {self.state.value}>"
-
-    def kill(self) -> None:
-        """End it at once."""
-        try:
-            if self.transport is not None:
-                _process(self.transport).signalProcess("KILL")
-        except ProcessExitedAlready:
-            return
-
-    def processEnded(self, reason: Failure) -> None:  # Twisted's name
-        """It is gone, and nothing of it is left."""
-        self._owner.ended(self, reason)
 
 
 class Supervisor:
@@ -185,7 +131,7 @@ class Supervisor:
 
     def _spawn(self, role: str) -> None:
         self._numbers[role] += 1
-        child = Child(self, role, self._numbers[role])
+        child = Child(self.reactor, role, self._numbers[role], self.ended)
         try:
             ours, theirs = pair()
             with ours, theirs:
@@ -195,12 +141,7 @@ class Supervisor:
                         child.recorder = made()
                         descriptors[4] = child.recorder.fileno()
                     self._serve(child)
-                    # All processes go by one clock.
-                    offset = repr(self.now() - passed())
-                    command = [sys.executable, "-P", "-m", "smtpreuse.roles.child", role, str(child.number), offset]
-                    transport = self.reactor.spawnProcess(
-                        child, sys.executable, command, env=_environment(), childFDs=descriptors
-                    )
+                    transport = child.spawn(self.reactor, descriptors)
                 finally:
                     os.close(descriptors[0])
                 child.process = transport.pid or 0
@@ -361,21 +302,3 @@ class Supervisor:
 def _have_to_do(one: str, other: str) -> bool:
     """Whether two roles ever speak to each other; agents do, as each may hold the TLS of what another found."""
     return one != other or one == SMTP
-
-
-def _process(transport: object) -> IProcessTransport:
-    return IProcessTransport(transport)
-
-
-def _environment() -> dict[str, str]:
-    """
-    That of this process, with the place of this package where the interpreter would not find it by itself; and without
-    what systemd says to this one alone.
-    """
-    environment = dict(os.environ)
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
-        environment.pop(name, None)
-    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if os.path.basename(place) != "site-packages":
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (place, environment.get("PYTHONPATH"))))
-    return environment

@@ -14,8 +14,9 @@ from twisted.trial.unittest import TestCase
 
 from smtpreuse.errors import DescriptorError, LinkBroken, LinkError, LinkRefused
 from smtpreuse.ipc.descriptor import Descriptor
-from smtpreuse.ipc.link import Link, Verb, join, pair
+from smtpreuse.ipc.link import Link, join, pair
 from smtpreuse.ipc.parcel import MOST, NO_FAMILY, packed, unpacked
+from smtpreuse.ipc.verb import Verb
 
 ECHO = Verb("echo", str, str)
 NOTE = Verb("note", str, type(None))

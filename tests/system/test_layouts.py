@@ -59,6 +59,33 @@ class LayoutTests(SystemTestCase):
             self.assertEqual(running.stop(), 0)
             self.assertEqual([pid for pid in names.values() if Path(f"/proc/{pid}").exists()], [])
 
+    def test_status(self) -> None:
+        """The operator sees every process, and the sessions of all of them."""
+        sink = self.destination(tls=True)
+        running = self.service(sink, **ISOLATED, **RESTS)
+        self.arrived(sink, inject(running.start(), [letter("S1")]).accepted)
+        until(lambda: running.ask("sessions"), running.log)
+        (session,) = running.ask("sessions")
+        (status,) = running.ask("status")
+        found = {role["name"]: role["pid"] for role in status["roles"]}
+        self.assertEqual(found, {"smtpreuse": running.pid, **children(running)})
+        self.assertEqual((session["state"], session["process"]), ("resting", found["scache 1"]))
+
+    def test_reloaded(self) -> None:
+        """Other settings hold in every process: what rests is not what they ask for, so a new connection is made."""
+        sink = self.destination(tls=True)
+        parameters = {"relayhost": sink.relayhost, "smtp_tls_security_level": "may", **ISOLATED, **RESTS}
+        running = self.service(None, **parameters, smtp_helo_name="first.example.com")
+        self.arrived(sink, inject(running.start(), [letter("R1")]).accepted)
+        until(lambda: running.ask("sessions"), running.log)
+        running.configure(**parameters, smtp_helo_name="second.example.com")
+        (reloaded,) = running.ask("reload")
+        self.assertEqual(reloaded, {"reloaded": True, "next_start": []})
+        self.arrived(sink, inject(running.port, [letter("R2")]).accepted)
+        self.empty(running)
+        self.assertEqual((sink.connections, running.maillog("reused")), (2, []))
+        self.check_single(sink)
+
     def test_large(self) -> None:
         """A message that is too large for memory gets to an agent that cannot read the queue's files."""
         sink = self.destination(tls=True)
